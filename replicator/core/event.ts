@@ -1,0 +1,76 @@
+/** Things that happened, told to the core by its driver (the shell or the simulator). */
+import type { DeviceError } from '../../nbd/block-device.ts';
+import type { Command } from './command.ts';
+import type { MetadataImage } from './metadata.ts';
+import type { Packet, Payload, PeerState } from './packet.ts';
+import type { Refusal } from './refusal.ts';
+
+export type DiskOutcome = 'ok' | 'failed';
+
+export type Event =
+  /** Client requests; `id` is the driver's, unique among requests in flight. */
+  | { readonly kind: 'clientRead'; readonly id: number; readonly offset: number; readonly length: number }
+  | {
+      readonly kind: 'clientWrite';
+      readonly id: number;
+      readonly offset: number;
+      readonly length: number;
+      readonly payload: Payload;
+      readonly fua: boolean;
+    }
+  | {
+      readonly kind: 'clientTrim' | 'clientZeroes';
+      readonly id: number;
+      readonly offset: number;
+      readonly length: number;
+      readonly fua: boolean;
+      readonly noHole: boolean;
+    }
+  | { readonly kind: 'clientFlush'; readonly id: number }
+  /** Answers of the backing device; `id` is the effect's. */
+  | { readonly kind: 'localWritten'; readonly id: number; readonly outcome: DiskOutcome }
+  | {
+      readonly kind: 'localRead';
+      readonly id: number;
+      readonly payload: Payload | null;
+      readonly hole: boolean;
+    }
+  | { readonly kind: 'localFlushed'; readonly id: number; readonly outcome: DiskOutcome }
+  | { readonly kind: 'metadataCommitted'; readonly id: number }
+  /** An authenticated session with the peer is up; packets of it carry the same number. */
+  | { readonly kind: 'linkUp'; readonly session: number }
+  | {
+      readonly kind: 'linkDown';
+      readonly session: number;
+      readonly why: LinkDownReason;
+      readonly detail: string;
+    }
+  /** An attempt to connect failed; only for display. */
+  | { readonly kind: 'linkRefused'; readonly detail: string }
+  | {
+      readonly kind: 'packet';
+      readonly session: number;
+      readonly packet: Packet;
+      readonly payload: Payload | null;
+    }
+  | { readonly kind: 'probed'; readonly id: number; readonly outcome: ProbeOutcome }
+  /** The number of NBD clients attached just now. */
+  | { readonly kind: 'clients'; readonly count: number }
+  | { readonly kind: 'command'; readonly id: number; readonly command: Command }
+  /** Answer to the effect `openDisk`. */
+  | { readonly kind: 'diskOpened'; readonly id: number; readonly outcome: DiskOpenOutcome }
+  /** Time, monotonic milliseconds; about every 100 ms. */
+  | { readonly kind: 'tick'; readonly nowMs: number };
+
+export type LinkDownReason = 'BrokenPipe' | 'NetworkFailure' | 'ProtocolError' | 'Timeout' | 'TearDown';
+
+/** What a short authenticated look at the peer, apart from any session, found. */
+export type ProbeOutcome =
+  | { readonly kind: 'unreachable'; readonly detail: string }
+  | { readonly kind: 'answered'; readonly state: PeerState };
+
+export type DiskOpenOutcome =
+  | { readonly kind: 'opened'; readonly image: MetadataImage }
+  | { readonly kind: 'refused'; readonly refusal: Refusal };
+
+export type ClientOutcome = DeviceError | null;

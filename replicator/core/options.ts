@@ -1,0 +1,45 @@
+/** What a resource is configured with, as far as the core cares. All times in milliseconds. */
+import type { Generation, Protocol } from './vocabulary.ts';
+
+export interface CoreOptions {
+  readonly nodeName: string;
+  /** Null: a plain, unmirrored device. */
+  readonly peerName: string | null;
+  readonly sizeBytes: number;
+  readonly protocol: Protocol;
+  /** Active extents of 4 MiB kept at once, 7 to 65534. */
+  readonly activityLogExtents: number;
+  readonly onPeerLoss: 'continue' | 'suspend';
+  /** How long I/O without any UpToDate copy in reach waits for one before it fails with EIO. */
+  readonly noDataTimeoutMs: number;
+  /** A silent peer is asked for a sign of life this often. */
+  readonly pingIntervalMs: number;
+  /** Nothing heard for this long: the peer is lost. */
+  readonly peerTimeoutMs: number;
+  /** A mirrored request unanswered for this long: the peer is lost, though it may answer pings. */
+  readonly ackTimeoutMs: number;
+  /** A handshake that takes longer is given up and begun anew. */
+  readonly handshakeTimeoutMs: number;
+  /** Resync requests in flight, in bytes: without and with client I/O. */
+  readonly resyncWindowBytes: number;
+  readonly resyncWindowBusyBytes: number;
+}
+
+export const defaultCoreOptions = {
+  protocol: 'C',
+  activityLogExtents: 1237,
+  onPeerLoss: 'continue',
+  noDataTimeoutMs: 30_000,
+  pingIntervalMs: 1_000,
+  peerTimeoutMs: 4_000,
+  ackTimeoutMs: 30_000,
+  handshakeTimeoutMs: 10_000,
+  resyncWindowBytes: 8 * 1024 * 1024,
+  resyncWindowBusyBytes: 1024 * 1024,
+} as const satisfies Partial<CoreOptions>;
+
+/** Randomness, handed in. */
+export interface GenerationSource {
+  /** A random 64-bit number, never zero. */
+  newGeneration(): Generation;
+}

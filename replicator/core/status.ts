@@ -1,0 +1,50 @@
+/** What a resource says of itself: the status of the control API less what only the server knows (names, addresses). */
+import type { ConnectionState, DiskState, Generation, ReplicationState, Role } from './vocabulary.ts';
+
+export interface SyncProgress {
+  /** Monotonic, never above `totalBytes`. */
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+  readonly bytesPerSecond: number;
+  /** Seconds to go at the present rate; null while the rate is zero. */
+  readonly etaSeconds: number | null;
+}
+
+export interface PeerStatus {
+  readonly connection: ConnectionState;
+  readonly replication: ReplicationState;
+  readonly role: Role;
+  readonly diskState: DiskState;
+  readonly outOfSyncBytes: number;
+  readonly sync: SyncProgress | null;
+  /** Why the connection is not Connected, in one sentence; null when there is nothing to say. */
+  readonly lastError: string | null;
+}
+
+export interface IoCounters {
+  readonly reads: number;
+  readonly writes: number;
+  readonly readBytes: number;
+  readonly writtenBytes: number;
+  readonly flushes: number;
+}
+
+export interface CoreStatus {
+  readonly sizeBytes: number;
+  readonly role: Role;
+  readonly diskState: DiskState;
+  /** Why client I/O is held just now; empty when it flows. */
+  readonly suspended: readonly SuspendReason[];
+  /** Null for an unmirrored resource. */
+  readonly peer: PeerStatus | null;
+  readonly generation: {
+    readonly current: Generation;
+    readonly bitmap: Generation;
+    readonly history: readonly Generation[];
+  };
+  readonly splitBrain: boolean;
+  readonly io: IoCounters;
+}
+
+/** negotiating: a handshake is under way. peer-lost: asking whether the peer took over. no-data: no UpToDate copy in reach. */
+export type SuspendReason = 'negotiating' | 'peer-lost' | 'generation' | 'no-data' | 'policy' | 'demoting';
