@@ -21,6 +21,7 @@ import { checkClaim, claim } from './backing-identity.ts';
 import type { Binding, Claim } from './backing-identity.ts';
 import { BackingStore } from './backing-store.ts';
 import { processFileIo } from './fault-io.ts';
+import { syncDirectory } from './directory.ts';
 import type { FileIo } from './file-io.ts';
 import { blockDeviceBytes, tryLock } from './libc.ts';
 import { describeLockHolder } from './lock-holder.ts';
@@ -210,16 +211,6 @@ function readPiece(fd: number, io: FileIo, position: number, length: number): Pr
       else reject(error);
     });
   });
-}
-
-/** Makes a new name in a directory survive a power cut. */
-export function syncDirectory(path: string): void {
-  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
 }
 
 function missing(options: BackingOptions): Refused {
