@@ -22,7 +22,7 @@ const lseekCall: KoffiFunc<(fd: number, offset: number, whence: number) => numbe
   ['int', 'int64_t', 'int'],
 );
 const getAttributeCall: KoffiFunc<(fd: number, name: string, value: Uint8Array, size: number) => number> =
-  libc.func('fgetxattr', 'ssize_t', ['int', 'str', 'void *', 'size_t']);
+  libc.func('fgetxattr', 'long', ['int', 'str', 'void *', 'size_t']);
 const setAttributeCall: KoffiFunc<
   (fd: number, name: string, value: Uint8Array, size: number, flags: number) => number
 > = libc.func('fsetxattr', 'int', ['int', 'str', 'void *', 'size_t', 'int']);
@@ -184,7 +184,7 @@ type Preadv2 = (fd: number, vector: Uint8Array, count: number, position: number,
 /** Absent from old C libraries; reads then go to the thread pool. */
 function bindPreadv2(): Preadv2 | null {
   try {
-    const bound: KoffiFunc<Preadv2> = libc.func('preadv2', 'ssize_t', [
+    const bound: KoffiFunc<Preadv2> = libc.func('preadv2', 'long', [
       'int',
       'void *',
       'int',
