@@ -3,7 +3,7 @@
  * stable storage: WAL with synchronous=FULL syncs the log at every commit. The file is locked for as long as it is
  * open, so that two processes never work on the same resource.
  */
-import { closeSync, fsyncSync, openSync, renameSync, rmSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync } from 'node:fs';
 import { randomBytes } from 'node:crypto';
 import { dirname } from 'node:path';
 import Database from 'better-sqlite3';
@@ -72,6 +72,7 @@ export function openMetadataDatabase(
 ): DatabaseOpened {
   let database: Database.Database | null = null;
   try {
+    checkLength(location.path);
     database = new Database(location.path, { timeout: 0 });
     const content = prepare(database, location, format);
     return { ok: true, database: new MetadataDatabase(database, content.recorded !== null), content };
@@ -162,6 +163,9 @@ function prepare(
     throw new Error('the file system does not allow a write-ahead log');
   }
   database.pragma('synchronous = FULL');
+  if (simplePragma(database, 'synchronous') !== synchronousFull) {
+    throw new Error('SQLite does not sync its log at every commit');
+  }
   if (isEmpty) create(database, location, format);
   else {
     checkIntegrity(database);
@@ -170,6 +174,18 @@ function prepare(
   }
   return load(database);
 }
+
+/** SQLite takes a file shorter than its smallest page for an empty database, and would write over it. */
+function checkLength(path: string): void {
+  const stats = statSync(path, { throwIfNoEntry: false });
+  if (stats?.isFile() === true && stats.size > 0 && stats.size < smallestPageBytes) {
+    throw new MetadataFormatError(`it is only ${stats.size} bytes long`);
+  }
+}
+
+const smallestPageBytes = 512;
+/** What PRAGMA synchronous answers for FULL. */
+const synchronousFull = 2;
 
 function checkVersion(version: unknown, path: string, format: MetadataFormat): void {
   if (typeof version !== 'number' || version < 1)
