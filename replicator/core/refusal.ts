@@ -29,6 +29,8 @@ export const refusalCodes = [
   'metadata-foreign',
   'metadata-newer',
   'metadata-corrupt',
+  'metadata-in-use',
+  'metadata-failed',
   'shutting-down',
 ] as const;
 export type RefusalCode = (typeof refusalCodes)[number];
