@@ -4,7 +4,8 @@ import { ProtocolError } from './protocol-error.ts';
 export class ByteReader {
   #name = '';
   #bytes: Uint8Array = new Uint8Array(0);
-  #view = new DataView(new ArrayBuffer(0));
+  #view: DataView = new DataView(new ArrayBuffer(0));
+  #start = 0;
   #at = 0;
   #end = 0;
 
@@ -13,6 +14,7 @@ export class ByteReader {
     this.#name = name;
     this.#bytes = bytes;
     this.#view = view;
+    this.#start = start;
     this.#at = start;
     this.#end = end;
   }
@@ -77,19 +79,20 @@ export class ByteReader {
     return Uint8Array.prototype.slice.call(this.#bytes, at, at + count);
   }
 
-  /** A copy of all that has not been read yet. */
-  rest(): Uint8Array {
-    return this.raw('rest', this.#end - this.#at);
+  /** A copy of all of the body, read or not. */
+  all(): Uint8Array {
+    return Uint8Array.prototype.slice.call(this.#bytes, this.#start, this.#end);
   }
 
-  /** A copy of all that has not been read yet, without reading it. */
+  /** A copy of what has not been read yet, without reading it. */
   peekRest(): Uint8Array {
     return Uint8Array.prototype.slice.call(this.#bytes, this.#at, this.#end);
   }
 
   text(field: string, maxBytes: number): string {
     const length = this.u16(field);
-    if (length > maxBytes) throw this.error(field, `announces ${length} bytes, at most ${maxBytes} are allowed`);
+    if (length > maxBytes)
+      throw this.error(field, `announces ${length} bytes, at most ${maxBytes} are allowed`);
     const at = this.#take(field, length);
     try {
       return decoder.decode(this.#bytes.subarray(at, at + length));

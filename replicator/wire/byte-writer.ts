@@ -4,7 +4,7 @@
  */
 export class ByteWriter {
   #bytes: Uint8Array = new Uint8Array(0);
-  #view = new DataView(new ArrayBuffer(0));
+  #view: DataView = new DataView(new ArrayBuffer(0));
   #at = 0;
 
   /** Where the next byte goes. */
@@ -66,6 +66,17 @@ export class ByteWriter {
   raw(bytes: Uint8Array): void {
     this.#bytes.set(bytes, this.#at);
     this.#at += bytes.length;
+  }
+
+  /** A copy of what was written from position `start` on. */
+  written(start: number): Uint8Array {
+    return this.#bytes.slice(start, this.#at);
+  }
+
+  /** Replace bytes written before, at position `at`. */
+  overwrite(at: number, bytes: Uint8Array): void {
+    if (at + bytes.length > this.#at) throw new RangeError('nothing has been written there');
+    this.#bytes.set(bytes, at);
   }
 
   /** Two bytes of length, then UTF-8. Longer text is cut at a character: what is sent as text is for display. */

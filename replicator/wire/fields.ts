@@ -83,7 +83,8 @@ export function writeGenerations(
 
 export function readGenerations(reader: ByteReader, field: string, countMax: number): readonly Generation[] {
   const count = reader.u8(field);
-  if (count > countMax) throw reader.error(field, `has ${count} generations, at most ${countMax} are allowed`);
+  if (count > countMax)
+    throw reader.error(field, `has ${count} generations, at most ${countMax} are allowed`);
   const generations: Generation[] = [];
   for (let i = 0; i < count; i++) generations.push(reader.generation(field));
   return generations;
@@ -150,7 +151,7 @@ export function readPeerState(reader: ByteReader): PeerState {
 export const runsBytesMax = (count: number): number => 3 + 12 * count;
 
 /**
- * Runs of a bitmap ascend and do not touch what came before: each is (blocks skipped since the end of the one
+ * Runs of a bitmap ascend and do not overlap: each is (blocks skipped since the end of the one
  * before, blocks in it). Marked blocks lie close together, so most pairs take two or three bytes.
  */
 export function writeAscendingRuns(writer: ByteWriter, runs: readonly BlockRun[]): void {

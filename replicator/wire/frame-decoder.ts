@@ -172,7 +172,8 @@ export class FrameDecoder {
     if (view.getUint32(at + headerLayout.headerCrc) !== headerCrc) {
       throw new ProtocolError('headerCrc', 'does not match');
     }
-    if (view.getUint8(at + headerLayout.flags) !== 0) throw new ProtocolError('flags', 'has reserved bits set');
+    if (view.getUint8(at + headerLayout.flags) !== 0)
+      throw new ProtocolError('flags', 'has reserved bits set');
     if (view.getUint16(at + headerLayout.reserved) !== 0) throw new ProtocolError('reserved', 'is not zero');
     const sequence =
       view.getUint32(at + headerLayout.sequence) * 0x1_0000_0000 +

@@ -48,7 +48,8 @@ export class FrameEncoder {
     const bodyLength = bodyEnd - header - headerBytes;
     const payloadLength = payload === null ? 0 : payload.length;
     if (bodyLength > maxBodyBytes) throw new RangeError(`a body of ${bodyLength} bytes is above the bound`);
-    if (payloadLength > maxPayloadBytes) throw new RangeError(`a payload of ${payloadLength} bytes is too long`);
+    if (payloadLength > maxPayloadBytes)
+      throw new RangeError(`a payload of ${payloadLength} bytes is too long`);
     let crc = crc32c(this.#slab, header + headerBytes, bodyEnd);
     if (payload !== null) crc = crc32c(payload, 0, payloadLength, crc);
     const view = this.#view;

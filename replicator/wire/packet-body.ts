@@ -102,7 +102,12 @@ export const packetBodies: { readonly [Kind in PacketKind]: PacketBody<Kind> } =
       return { kind: 'resyncData', id, offset, length, zero };
     },
   },
-  resyncFailed: numbered('resyncFailed', 'id', (id) => ({ kind: 'resyncFailed', id }), (packet) => packet.id),
+  resyncFailed: numbered(
+    'resyncFailed',
+    'id',
+    (id) => ({ kind: 'resyncFailed', id }),
+    (packet) => packet.id,
+  ),
   resyncStable: {
     bodyBytesMin: 1,
     bodyBytesMax: fields.runsBytesMax(maxRunsPerPacket),
@@ -145,11 +150,36 @@ export const packetBodies: { readonly [Kind in PacketKind]: PacketBody<Kind> } =
       };
     },
   },
-  received: numbered('received', 'seq', (seq) => ({ kind: 'received', seq }), (packet) => packet.seq),
-  written: numbered('written', 'seq', (seq) => ({ kind: 'written', seq }), (packet) => packet.seq),
-  writeFailed: numbered('writeFailed', 'seq', (seq) => ({ kind: 'writeFailed', seq }), (packet) => packet.seq),
-  flush: numbered('flush', 'epoch', (epoch) => ({ kind: 'flush', epoch }), (packet) => packet.epoch),
-  flushed: numbered('flushed', 'epoch', (epoch) => ({ kind: 'flushed', epoch }), (packet) => packet.epoch),
+  received: numbered(
+    'received',
+    'seq',
+    (seq) => ({ kind: 'received', seq }),
+    (packet) => packet.seq,
+  ),
+  written: numbered(
+    'written',
+    'seq',
+    (seq) => ({ kind: 'written', seq }),
+    (packet) => packet.seq,
+  ),
+  writeFailed: numbered(
+    'writeFailed',
+    'seq',
+    (seq) => ({ kind: 'writeFailed', seq }),
+    (packet) => packet.seq,
+  ),
+  flush: numbered(
+    'flush',
+    'epoch',
+    (epoch) => ({ kind: 'flush', epoch }),
+    (packet) => packet.epoch,
+  ),
+  flushed: numbered(
+    'flushed',
+    'epoch',
+    (epoch) => ({ kind: 'flushed', epoch }),
+    (packet) => packet.epoch,
+  ),
   flushFailed: numbered(
     'flushFailed',
     'epoch',
@@ -178,7 +208,12 @@ export const packetBodies: { readonly [Kind in PacketKind]: PacketBody<Kind> } =
       return { kind: 'readData', id: reader.u64('id') };
     },
   },
-  readFailed: numbered('readFailed', 'id', (id) => ({ kind: 'readFailed', id }), (packet) => packet.id),
+  readFailed: numbered(
+    'readFailed',
+    'id',
+    (id) => ({ kind: 'readFailed', id }),
+    (packet) => packet.id,
+  ),
   newGeneration: {
     ...lineageBounds,
     write: writeLineage,
