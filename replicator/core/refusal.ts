@@ -31,6 +31,7 @@ export const refusalCodes = [
   'metadata-corrupt',
   'metadata-in-use',
   'metadata-failed',
+  'address-in-use',
   'shutting-down',
 ] as const;
 export type RefusalCode = (typeof refusalCodes)[number];

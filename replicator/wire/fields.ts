@@ -64,6 +64,9 @@ const refusalCodeCodes = codeTable<RefusalCode>({
   'metadata-newer': 25,
   'metadata-corrupt': 26,
   'shutting-down': 27,
+  'metadata-in-use': 28,
+  'metadata-failed': 29,
+  'address-in-use': 30,
 });
 
 /** One byte of count, then the generations. */
