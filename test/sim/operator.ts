@@ -109,7 +109,7 @@ export class Operator {
       case 'detach':
         return this.#detach(node);
       case 'failover':
-        return this.#order(node, { kind: 'failover', force: this.#prng.chance(0.5), dryRun: false });
+        return this.#failover(node);
       case 'demote':
         return this.#order(node, { kind: 'demote', force: this.#prng.chance(0.5), dryRun: false });
       case 'invalidate':
@@ -157,6 +157,12 @@ export class Operator {
     });
   }
 
+  /** Without a peer to take over from, a forced failover is a forced promotion: that is for `#considerForce`. */
+  #failover(node: SimNode): void {
+    const isConnected = node.status()?.peer?.replication === 'Established';
+    this.#order(node, { kind: 'failover', force: isConnected && this.#prng.chance(0.5), dryRun: false });
+  }
+
   #detach(node: SimNode): void {
     this.#held.add(node);
     this.#command(node, { kind: 'detach', force: false });
@@ -195,6 +201,7 @@ export class Operator {
       this.#cluster.checkAlways();
       this.#cluster.settle();
       this.#attachDisks();
+      if (!this.#running) for (const node of this.#cluster.nodes) node.start();
       if (this.#cluster.nodes.some((node) => node.status()?.splitBrain === true)) this.#resolve();
       else this.#findPrimary();
       this.#supervise();
