@@ -29,6 +29,9 @@ export const refusalCodes = [
   'metadata-foreign',
   'metadata-newer',
   'metadata-corrupt',
+  'metadata-in-use',
+  'metadata-failed',
+  'address-in-use',
   'shutting-down',
 ] as const;
 export type RefusalCode = (typeof refusalCodes)[number];
