@@ -1,3 +1,5 @@
+const noBytes = Buffer.alloc(0);
+
 /**
  * Received chunks, waiting to be parsed. TCP knows no messages: a header may come in 28 pieces, fifty requests
  * in one. Chunks are not concatenated: what lies within one chunk is handed out as a view of it.
@@ -24,8 +26,10 @@ export class ByteQueue {
    * The caller has checked that there are as many.
    */
   take(length: number): Buffer {
+    if (length === 0) return noBytes;
     const head = this.#chunks[0];
-    if (head === undefined || length > this.#length) throw new RangeError(`take ${length} of ${this.#length}`);
+    if (head === undefined || length > this.#length)
+      throw new RangeError(`take ${length} of ${this.#length}`);
     if (head.length - this.#at >= length) {
       const view = head.subarray(this.#at, this.#at + length);
       this.#consume(length);

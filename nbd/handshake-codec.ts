@@ -31,6 +31,8 @@ export type ClientOption =
     }
   /** Known, but its data breaks the rules of the document. */
   | { readonly kind: 'malformed'; readonly option: number; readonly reason: string }
+  /** Longer than the server reads; its data was skipped. */
+  | { readonly kind: 'tooBig'; readonly option: number }
   | { readonly kind: 'unknown'; readonly option: number };
 
 export interface OptionReply {
@@ -109,18 +111,18 @@ export function encodeOptionReply(reply: OptionReply): Buffer {
 }
 
 /** Throws NbdProtocolError when the magic is wrong. */
-export function decodeOptionReplyHeader(bytes: Buffer): { option: number; type: number; lengthBytes: number } {
+export function decodeOptionReplyHeader(bytes: Buffer): {
+  option: number;
+  type: number;
+  lengthBytes: number;
+} {
   if (bytes.readBigUInt64BE(0) !== nbd.NBD_REP_MAGIC)
     throw new NbdProtocolError('wrong magic before an option reply');
   return { option: bytes.readUInt32BE(8), type: bytes.readUInt32BE(12), lengthBytes: bytes.readUInt32BE(16) };
 }
 
 /** The answer to EXPORT_NAME, which has no header. `zeroes`: 124 of them follow, unless NO_ZEROES was agreed. */
-export function encodeExportNameReply(
-  sizeBytes: number,
-  transmissionFlags: number,
-  zeroes: boolean,
-): Buffer {
+export function encodeExportNameReply(sizeBytes: number, transmissionFlags: number, zeroes: boolean): Buffer {
   const bytes = Buffer.alloc(zeroes ? 134 : 10);
   bytes.writeBigUInt64BE(BigInt(sizeBytes), 0);
   bytes.writeUInt16BE(transmissionFlags, 8);

@@ -200,8 +200,7 @@ export function decodeBlockStatusPayload(
     throw new NbdProtocolError('a block status chunk counts its descriptors wrongly');
   const descriptors: StatusDescriptor[] = [];
   for (let at = fixed; at < payload.length; at += each) {
-    const lengthBytes =
-      mode === 'extended' ? Number(payload.readBigUInt64BE(at)) : payload.readUInt32BE(at);
+    const lengthBytes = mode === 'extended' ? Number(payload.readBigUInt64BE(at)) : payload.readUInt32BE(at);
     const flags =
       mode === 'extended' ? Number(payload.readBigUInt64BE(at + 8)) : payload.readUInt32BE(at + 4);
     if (lengthBytes === 0) throw new NbdProtocolError('a block status descriptor of length zero');
