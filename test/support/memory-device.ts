@@ -147,10 +147,13 @@ export class MemoryDevice implements BlockDevice {
       const first = Math.ceil(offsetBytes / BLOCK_BYTES);
       const end = Math.floor((offsetBytes + lengthBytes) / BLOCK_BYTES);
       if (!options.noHole) this.#forget((index) => index >= first && index < end);
-      this.#forEachBlock(offsetBytes, lengthBytes, (index, from, to) => {
-        if (options.noHole) this.#block(index).fill(0, from, to);
-        else this.#blocks.get(index)?.fill(0, from, to);
-      });
+      // Holes read as zeroes already: only NO_HOLE has to go through a long range block by block.
+      else this.#forEachBlock(offsetBytes, lengthBytes, (index) => this.#block(index));
+      for (const [index, block] of this.#blocks) {
+        const from = Math.max(offsetBytes - index * BLOCK_BYTES, 0);
+        const to = Math.min(offsetBytes + lengthBytes - index * BLOCK_BYTES, BLOCK_BYTES);
+        if (from < to) block.fill(0, from, to);
+      }
     });
   }
 
@@ -215,7 +218,6 @@ export class MemoryDevice implements BlockDevice {
     for (const index of this.#blocks.keys()) if (belongs(index)) this.#blocks.delete(index);
   }
 
-  /** Skips holes when the range is long: `visit` creates blocks only where it has to touch them. */
   #forEachBlock(
     offsetBytes: number,
     lengthBytes: number,
