@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import type { ExecutionContext } from 'ava';
-import { findKernel, toolPath } from '../support/tools.ts';
+import { findKernel, toolPath } from '../support/needs.ts';
 import { buildInitramfs } from './initramfs.ts';
 
 /** Where a guest finds this machine's loopback. */

@@ -6,7 +6,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { testWith, toolPath } from '../support/tools.ts';
+import { testWith, toolPath } from '../support/needs.ts';
 import { verifyFlow, writeFlow } from './ext4-flow.ts';
 import { bootGuest, guestNeeds } from './guest.ts';
 

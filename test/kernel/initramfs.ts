@@ -8,8 +8,8 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, readdirSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { cacheDirectory, toolPath } from '../support/tools.ts';
-import type { KernelFiles } from '../support/tools.ts';
+import { cacheDirectory, toolPath } from '../support/needs.ts';
+import type { KernelFiles } from '../support/needs.ts';
 import { packCpio } from './cpio.ts';
 import type { CpioEntry } from './cpio.ts';
 
