@@ -123,6 +123,17 @@ export class AdminCommands {
         ),
       );
     }
+    const { connection } = core;
+    const serves = connection.conn === 'Connected' && connection.peer.role === 'Primary';
+    if (serves && connection.peer.disk !== 'UpToDate' && !force) {
+      return answer(
+        refuse(
+          'last-copy',
+          `${core.options.peerName} is Primary, and this is the only UpToDate disk it has`,
+          'attach its own disk first, or force: its clients then get errors',
+        ),
+      );
+    }
     core.disks.fail('detached by an operator', 'Diskless');
     answer(done('Diskless'));
   }

@@ -76,8 +76,10 @@ export class DiskKeeper {
     const wasSyncing =
       connection.conn === 'Connected' &&
       (connection.phase.kind === 'syncSource' || connection.phase.kind === 'syncTarget');
+    // Nobody goes on without this disk when the peer has no good one: then its data is not outdated by being out.
+    const disk = core.isPeerUpToDate ? 'Outdated' : core.meta.superblock.disk;
     core.diskState = state;
-    core.meta.update({ detached: true, disk: core.isMirrored ? 'Outdated' : core.meta.superblock.disk });
+    core.meta.update({ detached: true, disk });
     // The frozen extents cover what was not stable; from here on this node has nothing to be unstable.
     core.epochs.drain(() => undefined);
     this.#frozen = core.replaceLog();

@@ -73,7 +73,8 @@ export class Solo {
     if (!core.isMirrored) return false;
     if (!core.hasDisk) return !this.#handedOff;
     if (core.diskState !== 'UpToDate') return false;
-    return !core.isMirroring && !core.meta.superblock.peerExcluded;
+    // While it is being recorded, the superblock in memory already says so and the one on disk may not.
+    return !core.isMirroring && (this.#state.kind === 'recording' || !core.meta.superblock.peerExcluded);
   }
 
   /** Whether a write has to wait for a record; sets it going. */

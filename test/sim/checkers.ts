@@ -21,7 +21,12 @@ export function checkWrite(cluster: Cluster, node: SimNode, record: WriteRecord,
 }
 
 /** W2: a flush is acknowledged when everything before it is on stable storage of every copy that counts. */
-export function checkFlush(cluster: Cluster, node: SimNode, records: readonly WriteRecord[], issuedAtMs: number): void {
+export function checkFlush(
+  cluster: Cluster,
+  node: SimNode,
+  records: readonly WriteRecord[],
+  issuedAtMs: number,
+): void {
   const firm = records.filter((record) => record.firm);
   const isMissing = (where: SimNode): boolean =>
     !cluster.lostCacheSince(where, issuedAtMs) &&
@@ -39,12 +44,15 @@ function complainUnlessRecorded(
   const own = node.metadata.superblock;
   const theirs = peer.metadata.superblock;
   // A copy that is known not to be whole does not count.
-  const ownCounts = own.disk !== 'Inconsistent' && own.disk !== 'Outdated' && !own.detached && !theirs.peerExcluded;
+  const ownCounts =
+    own.disk !== 'Inconsistent' && own.disk !== 'Outdated' && !own.detached && !theirs.peerExcluded;
   const peerCounts = theirs.disk !== 'Inconsistent' && theirs.disk !== 'Outdated' && !own.peerExcluded;
   const ownMissing = isMissing(node);
   const peerMissing = isMissing(peer);
   const complain = (where: SimNode): void =>
-    cluster.world.violation(`${node.name} acknowledges ${what}, but ${where.name} lacks it and nothing on record says so`);
+    cluster.world.violation(
+      `${node.name} acknowledges ${what}, but ${where.name} lacks it and nothing on record says so`,
+    );
   if (ownMissing && ownCounts) complain(node);
   else if (peerMissing && peerCounts) complain(peer);
   else if (ownMissing && peerMissing) complain(peer);
@@ -62,7 +70,8 @@ export function checkMarks(cluster: Cluster): void {
     const { active, chunks } = node.metadata.image();
     for (const { chunk, image } of chunks) {
       const one = new BlockBitmap(marked.blockCount);
-      if (!one.decodeChunk(chunk, image)) return cluster.world.violation(`${node.name}: a malformed chunk ${chunk}`);
+      if (!one.decodeChunk(chunk, image))
+        return cluster.world.violation(`${node.name}: a malformed chunk ${chunk}`);
       marked.orWith(one);
     }
     for (const { first, count } of active) {

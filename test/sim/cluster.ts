@@ -34,8 +34,10 @@ export class Cluster {
   #faults: { readonly fault: Fault; readonly node: SimNode | null }[] = [];
   /** When a node last lost its cache, and what it had answered its peer was worth nothing any more. */
   readonly #lostCacheMs = new Map<SimNode, number>();
-  /** Two Primaries are an operator's doing; until then there is never more than one. */
+  /** An operator made one node Primary without asking the other; until then there is never more than one. */
   forced = false;
+  /** And the other one was alive, or had data that this one lacks: what only one of them has may be given up. */
+  split = false;
 
   constructor(world: World, options: ClusterOptions, makeCore: MakeCore) {
     this.world = world;
@@ -47,7 +49,12 @@ export class Cluster {
     });
     const makeNode = (nodeName: string, peerName: string): SimNode => {
       const disk = new SimDisk(world, nodeName, sizeBytes, { latencyMs: options.diskLatencyMs });
-      const metadata = new SimMetadata(world, nodeName, freshSuperblock(world.prng, sizeBytes), options.metadataDelayMs);
+      const metadata = new SimMetadata(
+        world,
+        nodeName,
+        freshSuperblock(world.prng, sizeBytes),
+        options.metadataDelayMs,
+      );
       const core = { ...options.core, nodeName, peerName, sizeBytes };
       return new SimNode(world, this.network, disk, metadata, core, makeCore, {
         onServe: (node, serve) => this.#onServe(node, serve),
@@ -58,6 +65,9 @@ export class Cluster {
     this.client = new SimClient(world, this.nodes, this.expectations, client, {
       onWritten: (node, record, _fua, issuedAtMs) => checkWrite(this, node, record, issuedAtMs),
       onFlushed: (node, records, issuedAtMs) => checkFlush(this, node, records, issuedAtMs),
+      onAttached: (node) => {
+        if (this.split && this.firstMissing(node) !== null) this.expectations.loseEverything();
+      },
       onError: (node, kind, outcome) => this.#onError(node, kind, outcome),
     });
   }
@@ -107,6 +117,12 @@ export class Cluster {
   kill(node: SimNode): void {
     if (!node.isUp) return;
     this.note('kill', node);
+    // Which of two crashed machines has lost its cache, nobody can tell afterwards.
+    const other = this.otherOf(node);
+    const caches: readonly Fault[] = ['power', 'disk'];
+    if (this.#faults.some((earlier) => earlier.node === other && caches.includes(earlier.fault))) {
+      this.expectations.loseUnflushed();
+    }
     node.kill();
   }
 
@@ -139,6 +155,13 @@ export class Cluster {
     return null;
   }
 
+  /** Forgets what was forced once both copies are complete again. */
+  settle(): void {
+    if (!this.isHealthy) return;
+    this.forced = false;
+    this.split = false;
+  }
+
   checkAlways(): void {
     checkMarks(this);
     const primaries = this.nodes.filter((node) => node.status()?.role === 'Primary');
@@ -152,7 +175,8 @@ export class Cluster {
 
   #onError(node: SimNode, kind: string, outcome: string): void {
     this.world.trace(() => `${node.name} fails a ${kind}: ${outcome}`);
-    if (outcome === 'EIO' && this.isHealthy) this.world.violation(`${node.name} fails a ${kind} though both copies are fine`);
+    if (outcome === 'EIO' && this.isHealthy)
+      this.world.violation(`${node.name} fails a ${kind} though both copies are fine`);
   }
 
   describe(): string {

@@ -85,7 +85,8 @@ export class Expectations {
   /** An operator has given up what this copy does not have. */
   loseEverything(): void {
     this.loseUnflushed();
-    for (const records of [...this.#bySector.values(), this.#wide]) for (const record of records) record.firm = false;
+    for (const records of [...this.#bySector.values(), this.#wide])
+      for (const record of records) record.firm = false;
   }
 
   /** Whether a read that was issued at `since` may find `value` in the sector. */
@@ -118,7 +119,9 @@ export class Expectations {
 
   #records(sector: number): readonly WriteRecord[] {
     const listed = this.#bySector.get(sector) ?? [];
-    const wide = this.#wide.filter((record) => record.first <= sector && sector < record.first + record.count);
+    const wide = this.#wide.filter(
+      (record) => record.first <= sector && sector < record.first + record.count,
+    );
     return wide.length === 0 ? listed : [...listed, ...wide];
   }
 

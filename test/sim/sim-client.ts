@@ -22,6 +22,7 @@ export interface ClientListener {
   /** A flush was acknowledged, which promises that these are on stable storage. */
   onFlushed(node: SimNode, records: readonly WriteRecord[], issuedAtMs: number): void;
   onWritten(node: SimNode, record: WriteRecord, fua: boolean, issuedAtMs: number): void;
+  onAttached(node: SimNode): void;
   onError(node: SimNode, kind: string, outcome: string): void;
 }
 
@@ -88,6 +89,7 @@ export class SimClient {
     this.detach();
     this.#world.trace(() => `the client attaches to ${node.name}`);
     this.#node = node;
+    this.#listener.onAttached(node);
     node.setClients(1);
   }
 
@@ -117,8 +119,15 @@ export class SimClient {
     const { sectorCount } = this.#options;
     // Mostly whole blocks, as file systems write them; sometimes odd sectors, sometimes more than an extent.
     const dice = this.#prng.int(20);
-    const count = dice === 0 ? this.#prng.between(1, 9000) : dice < 4 ? this.#prng.between(1, 16) : 8 << this.#prng.int(4);
-    const near = this.#prng.chance(0.7) ? this.#prng.pick(this.#spots) + this.#prng.int(64) - 32 : this.#prng.int(sectorCount);
+    const count =
+      dice === 0
+        ? this.#prng.between(1, 9000)
+        : dice < 4
+          ? this.#prng.between(1, 16)
+          : 8 << this.#prng.int(4);
+    const near = this.#prng.chance(0.7)
+      ? this.#prng.pick(this.#spots) + this.#prng.int(64) - 32
+      : this.#prng.int(sectorCount);
     const aligned = dice < 4 ? near : Math.floor(near / 8) * 8;
     const first = Math.min(Math.max(0, aligned), sectorCount - 1);
     return [first, Math.min(count, sectorCount - first)];
@@ -131,7 +140,13 @@ export class SimClient {
     const [offset, length] = [first * sectorBytes, count * sectorBytes];
     const request: ClientRequest =
       op === 'write'
-        ? { kind: 'clientWrite', offset, length, fua, payload: new SimPayload(new Uint32Array(count).fill(record.value)) }
+        ? {
+            kind: 'clientWrite',
+            offset,
+            length,
+            fua,
+            payload: new SimPayload(new Uint32Array(count).fill(record.value)),
+          }
         : { kind: op === 'trim' ? 'clientTrim' : 'clientZeroes', offset, length, fua, noHole: false };
     this.#submit(node, request, ({ outcome }) => {
       if (outcome !== null) return this.#expectations.givenUp(record);
@@ -151,7 +166,9 @@ export class SimClient {
   }
 
   #check(node: SimNode, first: number, sectors: Uint32Array, since: number): void {
-    const bad = sectors.findIndex((value, index) => !this.#expectations.isLegitimate(first + index, value, since));
+    const bad = sectors.findIndex(
+      (value, index) => !this.#expectations.isLegitimate(first + index, value, since),
+    );
     if (bad === -1) return;
     this.#world.violation(
       `${node.name}: sector ${first + bad} reads ${sectors[bad]}, which it cannot hold any more: ` +
@@ -175,7 +192,8 @@ export class SimClient {
       this.#busy--;
       this.answered++;
       done(end);
-      if (end.outcome !== null && end.outcome !== 'gone') this.#listener.onError(node, request.kind, end.outcome);
+      if (end.outcome !== null && end.outcome !== 'gone')
+        this.#listener.onError(node, request.kind, end.outcome);
       this.#think();
     });
   }
@@ -187,9 +205,14 @@ export class SimClient {
     let left = ranges.length;
     if (left === 0) return done();
     for (const { first, count } of ranges) {
-      const request: ClientRequest = { kind: 'clientRead', offset: first * sectorBytes, length: count * sectorBytes };
+      const request: ClientRequest = {
+        kind: 'clientRead',
+        offset: first * sectorBytes,
+        length: count * sectorBytes,
+      };
       node.request(request, ({ outcome, sectors }) => {
-        if (outcome !== null || sectors === null) this.#world.violation(`${node.name}: the last read fails: ${outcome}`);
+        if (outcome !== null || sectors === null)
+          this.#world.violation(`${node.name}: the last read fails: ${outcome}`);
         else this.#check(node, first, sectors, since);
         if (--left === 0) done();
       });

@@ -153,7 +153,9 @@ export class SimNetwork {
       return;
     }
     const session = ++this.#sessions;
-    const ends = [a, b].map((host) => ({ session, host, peer: null, open: true, told: false, inbox: [] }) satisfies End);
+    const ends = [a, b].map(
+      (host) => ({ session, host, peer: null, open: true, told: false, inbox: [] }) satisfies End,
+    );
     const [endA, endB]: End[] = ends;
     if (endA === undefined || endB === undefined) return;
     [endA.peer, endB.peer] = [endB, endA];

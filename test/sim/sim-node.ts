@@ -277,7 +277,11 @@ export class SimNode implements Host {
 
   #openDisk(id: number): void {
     this.metadata.whenIdle(() => {
-      const refusal = { code: 'backing-failed', reason: 'the disk is broken', nextStep: 'repair it' } as const;
+      const refusal = {
+        code: 'backing-failed',
+        reason: 'the disk is broken',
+        nextStep: 'repair it',
+      } as const;
       this.#tell({
         kind: 'diskOpened',
         id,
@@ -292,7 +296,8 @@ export class SimNode implements Host {
     const pending = this.#requests.get(id);
     if (pending === undefined) {
       // Of a client that has been disconnected meanwhile; what was not its own would be a bug.
-      if (id >= this.#nextId) this.#world.violation(`${this.name} completes request ${id}, which nobody made`);
+      if (id >= this.#nextId)
+        this.#world.violation(`${this.name} completes request ${id}, which nobody made`);
       return;
     }
     this.#requests.delete(id);
@@ -301,7 +306,8 @@ export class SimNode implements Host {
 
   #commandDone(id: number, result: CommandResult): void {
     const pending = this.#commands.get(id);
-    if (pending === undefined) return this.#world.violation(`${this.name} answers command ${id} twice or unasked`);
+    if (pending === undefined)
+      return this.#world.violation(`${this.name} answers command ${id} twice or unasked`);
     this.#commands.delete(id);
     pending.done(result);
   }
@@ -356,7 +362,8 @@ export class SimNode implements Host {
     const status = this.status();
     if (status === null) return `${this.name} down`;
     const { peer, generation } = status;
-    const link = peer === null ? '-' : `${peer.connection}/${peer.replication} peer ${peer.role}/${peer.diskState}`;
+    const link =
+      peer === null ? '-' : `${peer.connection}/${peer.replication} peer ${peer.role}/${peer.diskState}`;
     const held = status.suspended.length > 0 ? ` held: ${status.suspended.join()}` : '';
     return `${this.name} ${status.role}/${status.diskState} ${link} ${formatGeneration(generation.current)} oos ${peer?.outOfSyncBytes ?? 0}${held}${status.splitBrain ? ' SPLIT BRAIN' : ''}`;
   }
