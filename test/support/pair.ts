@@ -74,3 +74,12 @@ export function summary(pair: TwoCores, name: Name): string {
 export const mirroringPrimary = 'Primary/UpToDate Connected Established Secondary/UpToDate';
 export const mirroringSecondary = 'Secondary/UpToDate Connected Established Primary/UpToDate';
 export const bothSecondary = 'Secondary/UpToDate Connected Established Secondary/UpToDate';
+
+/** A source of choices, the same for the same seed: an index below `count`. */
+export function chooser(seed: number): (count: number) => number {
+  let state = (Math.imul(seed, 2_654_435_761) + 1) >>> 0;
+  return (count) => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return Math.floor((state / 2 ** 32) * count);
+  };
+}

@@ -1,5 +1,6 @@
 import test from 'ava';
 import {
+  chooser,
   connected,
   flushed,
   mirroring,
@@ -267,12 +268,3 @@ test('the first write after a promotion begins a generation that both disks reco
     'the peer holds it: nothing is to be covered any more',
   );
 });
-
-/** A small generator of choices, the same for the same seed. */
-function chooser(seed: number): (count: number) => number {
-  let state = seed * 2_654_435_761 + 1;
-  return (count) => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return Math.floor((state / 2 ** 32) * count);
-  };
-}
