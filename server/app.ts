@@ -1,6 +1,6 @@
 /** Builds the control API. It listens nowhere: main does that, and tests inject requests. */
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
-import Fastify, { type FastifyBaseLogger, type FastifyInstance } from 'fastify';
+import Fastify, { LogController, type FastifyBaseLogger, type FastifyInstance } from 'fastify';
 import { jsonBodies } from './plugins/json-bodies.ts';
 import { apiDocument } from './plugins/api-document.ts';
 import { allowedHosts } from './plugins/allowed-hosts.ts';
@@ -34,6 +34,8 @@ export type Api = FastifyInstance;
 export async function buildApp(options: AppOptions): Promise<Api> {
   const app = Fastify({
     loggerInstance: options.log,
+    // A line per request is noise: changes are logged where they are made, failures where they are answered.
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: bodyBytesMax,
     requestTimeout: requestTimeoutMs,
     return503OnClosing: true,

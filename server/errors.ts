@@ -79,8 +79,7 @@ export function problem(
 
 function sentence(text: string): string {
   if (text === '') return '';
-  const first = text.slice(0, 1).toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(first) ? first : `${first}.`;
+  return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
 function isApiError(code: ErrorCode): code is ApiErrorCode {
