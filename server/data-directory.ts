@@ -1,6 +1,15 @@
 /** The data directory of a node: private to its user, with the API's token and one directory per resource. */
 import { randomBytes } from 'node:crypto';
-import { chmodSync, closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  writeSync,
+} from 'node:fs';
 import { join, resolve } from 'node:path';
 import { openNodeStore, type NodeStore } from './node-store.ts';
 
@@ -57,7 +66,9 @@ export function readToken(tokenFile: string): string | null {
     throw error;
   }
   if (!/^[\x21-\x7e]{16,512}$/.test(text)) {
-    throw new Error(`${tokenFile} holds no token (16 to 512 printable characters); remove it to have one made`);
+    throw new Error(
+      `${tokenFile} holds no token (16 to 512 printable characters); remove it to have one made`,
+    );
   }
   return text;
 }

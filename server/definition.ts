@@ -25,16 +25,20 @@ export function defineResource(
   if (!size.ok) mistake('size', `"size": ${size.problem}`);
   checkPort(body.nbd?.listen, 'nbd/listen', 0, mistake);
   checkPort(body.replication?.listen, 'replication/listen', 0, mistake);
-  if (Buffer.byteLength(body.nbd?.unix ?? '') > 107) mistake('nbd/unix', '"nbd/unix" is longer than 107 bytes');
+  if (Buffer.byteLength(body.nbd?.unix ?? '') > 107)
+    mistake('nbd/unix', '"nbd/unix" is longer than 107 bytes');
   if (Buffer.byteLength(body.replication?.secret ?? '') > 1024) {
     mistake('replication/secret', '"replication/secret" is longer than 1024 bytes of UTF-8');
   }
 
   const peer = body.peers?.[0];
   checkPort(peer?.address, 'peers/0/address', 1, mistake);
-  if (peer && !body.replication) mistake('replication', '"replication" is missing: a resource with a peer needs it');
-  if (!peer && body.replication) mistake('peers', '"peers" is missing: "replication" needs a peer to mirror to');
-  if (peer?.name === nodeName) mistake('peers/0/name', `"peers/0/name" is this node's own name, "${nodeName}"`);
+  if (peer && !body.replication)
+    mistake('replication', '"replication" is missing: a resource with a peer needs it');
+  if (!peer && body.replication)
+    mistake('peers', '"peers" is missing: "replication" needs a peer to mirror to');
+  if (peer?.name === nodeName)
+    mistake('peers/0/name', `"peers/0/name" is this node's own name, "${nodeName}"`);
   mistakes.push(...policyMistakes(body.policies ?? {}));
 
   if (mistakes.length > 0 || !size.ok) return { ok: false, mistakes };

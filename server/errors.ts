@@ -56,7 +56,12 @@ export function refusalError(refusal: Refusal): ApiError {
 
 export function invalid(mistakes: readonly Mistake[]): ApiError {
   const reason = sentence(mistakes.map((mistake) => mistake.message).join('; '));
-  return new ApiError('invalid-request', reason, 'Correct the request; /docs shows what each one takes.', mistakes);
+  return new ApiError(
+    'invalid-request',
+    reason,
+    'Correct the request; /docs shows what each one takes.',
+    mistakes,
+  );
 }
 
 export function problem(

@@ -72,7 +72,10 @@ export class ResourceCatalog {
       this.#store.definitions().map(async (definition) => {
         const result = await this.plane.start(definition);
         if (!result.ok) {
-          this.#log.error({ resource: definition.name, ...result.refusal }, 'the resource could not be started');
+          this.#log.error(
+            { resource: definition.name, ...result.refusal },
+            'the resource could not be started',
+          );
         }
       }),
     );
@@ -191,7 +194,11 @@ export class ResourceCatalog {
       return { message: result.message, givenUp: [...result.givenUp], status: await this.status(name) };
     } catch (error) {
       if (!(error instanceof CommandTimeout)) throw error;
-      throw new ApiError('command-timeout', error.message, 'Look at the status: the command may still be carried out.');
+      throw new ApiError(
+        'command-timeout',
+        error.message,
+        'Look at the status: the command may still be carried out.',
+      );
     }
   }
 

@@ -45,7 +45,8 @@ export function parseSize(value: number | string): SizeResult {
     const near = below === 0 ? sizeMultipleBytes : below;
     return bad(`the size must be a multiple of ${sizeMultipleBytes} bytes; ${bytes} is not, ${near} is`);
   }
-  if (bytes > sizeBytesMax) return bad(`the size is at most ${formatSize(sizeBytesMax)}, not ${formatSize(bytes)}`);
+  if (bytes > sizeBytesMax)
+    return bad(`the size is at most ${formatSize(sizeBytesMax)}, not ${formatSize(bytes)}`);
   return { ok: true, sizeBytes: bytes };
 }
 

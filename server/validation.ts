@@ -23,7 +23,9 @@ const mistakesMax = 10;
 export function checker<S extends TSchema>(schema: S): (value: unknown) => Checked<Static<S>> {
   const compiled = Compile(schema);
   return (value) =>
-    compiled.Check(value) ? { ok: true, value } : { ok: false, mistakes: describe(schema, compiled.Errors(value)) };
+    compiled.Check(value)
+      ? { ok: true, value }
+      : { ok: false, mistakes: describe(schema, compiled.Errors(value)) };
 }
 
 interface SchemaError {
@@ -42,7 +44,8 @@ function describe(schema: TSchema, errors: readonly SchemaError[]): readonly Mis
     const path = error.instancePath.slice(1);
     const node = descend(schema, path);
     if (error.keyword === 'required') {
-      for (const key of strings(error.params, 'requiredProperties')) add(join(path, key), `"${join(path, key)}" is missing`);
+      for (const key of strings(error.params, 'requiredProperties'))
+        add(join(path, key), `"${join(path, key)}" is missing`);
     } else if (error.keyword === 'additionalProperties') {
       const known = Object.keys(properties(node));
       for (const key of strings(error.params, 'additionalProperties')) {

@@ -29,6 +29,9 @@ export const refusalCodes = [
   'metadata-foreign',
   'metadata-newer',
   'metadata-corrupt',
+  'address-in-use',
+  'address-unusable',
+  'tls-unusable',
   'shutting-down',
 ] as const;
 export type RefusalCode = (typeof refusalCodes)[number];

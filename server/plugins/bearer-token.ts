@@ -25,7 +25,9 @@ export const bearerToken = fastifyPlugin(
       next(
         new ApiError(
           'unauthorized',
-          given === undefined ? 'the request carries no bearer token' : 'the bearer token is not the one of this node',
+          given === undefined
+            ? 'the request carries no bearer token'
+            : 'the bearer token is not the one of this node',
           'Send "Authorization: Bearer TOKEN" with the contents of the api-token file in the data directory of the node.',
         ),
       );

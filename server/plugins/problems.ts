@@ -5,12 +5,18 @@ import { ApiError, problem } from '../errors.ts';
 import type { Problem } from '../schemas/answers.ts';
 
 export const problems = fastifyPlugin((app: FastifyInstance, _options: object, done: () => void) => {
-  app.setErrorHandler<FastifyError>((error, request, reply) => send(request, reply, toProblem(error, request)));
+  app.setErrorHandler<FastifyError>((error, request, reply) =>
+    send(request, reply, toProblem(error, request)),
+  );
   app.setNotFoundHandler((request, reply) =>
     send(
       request,
       reply,
-      problem('not-found', `there is no ${request.method} ${pathOf(request)}`, 'See /docs for what there is.'),
+      problem(
+        'not-found',
+        `there is no ${request.method} ${pathOf(request)}`,
+        'See /docs for what there is.',
+      ),
     ),
   );
   done();

@@ -104,7 +104,12 @@ function path(kind: Command['kind']): string {
   return `/v1/resources/:resource/${kind}`;
 }
 
-function verb<B extends TSchema, Q extends TSchema>(kind: Command['kind'], summary: string, body: B, querystring: Q) {
+function verb<B extends TSchema, Q extends TSchema>(
+  kind: Command['kind'],
+  summary: string,
+  body: B,
+  querystring: Q,
+) {
   return {
     tags: ['commands'],
     operationId: kind,

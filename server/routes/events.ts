@@ -47,7 +47,11 @@ export function eventRoutes(app: Router, { catalog }: RouteOptions, done: () => 
     },
     (request, reply) => {
       if (streams.size >= streamsMax) {
-        throw new ApiError('not-ready', `${streamsMax} clients follow the events already`, 'Close some of them.');
+        throw new ApiError(
+          'not-ready',
+          `${streamsMax} clients follow the events already`,
+          'Close some of them.',
+        );
       }
       reply.hijack();
       const out = reply.raw;

@@ -35,7 +35,10 @@ export function metricsRoutes(app: Router, { catalog, node }: NodeRouteOptions, 
     },
     async (_request, reply) => {
       record(await catalog.list());
-      return reply.type(registry.contentType).serializer(String).send(await registry.metrics());
+      return reply
+        .type(registry.contentType)
+        .serializer(String)
+        .send(await registry.metrics());
     },
   );
   done();
@@ -84,17 +87,48 @@ function resourceMetrics(registry: Registry): (all: readonly ResourceStatus[]) =
 
   gauge('lockstep_resource_size_bytes', 'Size of the device.', (s) => s.size);
   gauge('lockstep_resource_primary', '1 while this node is Primary.', (s) => Number(s.role === 'Primary'));
-  gauge('lockstep_resource_started', '0 when the resource could not be started.', (s) => Number(s.error === null));
+  gauge('lockstep_resource_started', '0 when the resource could not be started.', (s) =>
+    Number(s.error === null),
+  );
   gauge('lockstep_resource_suspended', '1 while client I/O is held.', (s) => Number(s.suspended));
-  gauge('lockstep_resource_split_brain', '1 when both sides have written apart.', (s) => Number(s.splitBrain));
+  gauge('lockstep_resource_split_brain', '1 when both sides have written apart.', (s) =>
+    Number(s.splitBrain),
+  );
   gauge('lockstep_resource_clients', 'NBD clients attached.', (s) => s.nbd.clients);
   states('lockstep_resource_disk_state', 'State of the own disk.', diskStates, (s) => s.diskState);
-  states('lockstep_peer_connection', 'Connection to the peer.', connectionStates, (s) => s.peers[0]?.connection);
-  states('lockstep_peer_replication', 'Replication to the peer.', replicationStates, (s) => s.peers[0]?.replication);
-  states('lockstep_peer_disk_state', 'State of the disk of the peer.', diskStates, (s) => s.peers[0]?.diskState);
-  peerGauge('lockstep_peer_out_of_sync_bytes', 'Bytes the copies differ in, at most.', (p) => p.outOfSyncBytes);
-  peerGauge('lockstep_peer_sync_done_bytes', 'Progress of the resync under way.', (p) => p.sync?.doneBytes ?? 0);
-  peerGauge('lockstep_peer_sync_total_bytes', 'Extent of the resync under way.', (p) => p.sync?.totalBytes ?? 0);
+  states(
+    'lockstep_peer_connection',
+    'Connection to the peer.',
+    connectionStates,
+    (s) => s.peers[0]?.connection,
+  );
+  states(
+    'lockstep_peer_replication',
+    'Replication to the peer.',
+    replicationStates,
+    (s) => s.peers[0]?.replication,
+  );
+  states(
+    'lockstep_peer_disk_state',
+    'State of the disk of the peer.',
+    diskStates,
+    (s) => s.peers[0]?.diskState,
+  );
+  peerGauge(
+    'lockstep_peer_out_of_sync_bytes',
+    'Bytes the copies differ in, at most.',
+    (p) => p.outOfSyncBytes,
+  );
+  peerGauge(
+    'lockstep_peer_sync_done_bytes',
+    'Progress of the resync under way.',
+    (p) => p.sync?.doneBytes ?? 0,
+  );
+  peerGauge(
+    'lockstep_peer_sync_total_bytes',
+    'Extent of the resync under way.',
+    (p) => p.sync?.totalBytes ?? 0,
+  );
   counter('lockstep_resource_reads_total', 'Reads of clients.', (s) => s.io.reads);
   counter('lockstep_resource_writes_total', 'Writes of clients.', (s) => s.io.writes);
   counter('lockstep_resource_read_bytes_total', 'Bytes clients read.', (s) => s.io.readBytes);

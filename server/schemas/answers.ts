@@ -61,7 +61,11 @@ export const ConnectBody = Type.Object(
 );
 export const EmptyBody = Type.Object({}, { ...closed, description: 'an empty object' });
 export const ResyncBody = Type.Object(
-  { action: Type.Enum(['pause', 'resume', 'invalidate', 'invalidate-peer'], { description: '"pause", "resume", "invalidate" or "invalidate-peer"' }) },
+  {
+    action: Type.Enum(['pause', 'resume', 'invalidate', 'invalidate-peer'], {
+      description: '"pause", "resume", "invalidate" or "invalidate-peer"',
+    }),
+  },
   { ...closed, description: 'an object' },
 );
 export const VerifyBody = Type.Object(

@@ -10,7 +10,11 @@ const timer = (what: string, minimum: number, maximum: number) =>
 
 const window = (what: string) =>
   Type.Optional(
-    Type.Integer({ minimum: 4096, maximum: 256 * 1024 ** 2, description: `4096 to 268435456 bytes: ${what}` }),
+    Type.Integer({
+      minimum: 4096,
+      maximum: 256 * 1024 ** 2,
+      description: `4096 to 268435456 bytes: ${what}`,
+    }),
   );
 
 /** All optional; the defaults are those of the replication core (core/options.ts). */
@@ -18,7 +22,8 @@ export const Policies = Type.Object(
   {
     onPeerLoss: Type.Optional(
       Type.Enum(['continue', 'suspend'], {
-        description: '"continue" (alone, once that is recorded) or "suspend" (hold I/O until the peer is back)',
+        description:
+          '"continue" (alone, once that is recorded) or "suspend" (hold I/O until the peer is back)',
       }),
     ),
     activityLogExtents: Type.Optional(
@@ -47,7 +52,9 @@ export const NbdTls = Type.Object(
     certFile: AbsolutePath,
     keyFile: AbsolutePath,
     caFile: Type.Optional(AbsolutePath),
-    required: Type.Optional(Type.Boolean({ description: 'true (refuse clients without TLS, the default) or false' })),
+    required: Type.Optional(
+      Type.Boolean({ description: 'true (refuse clients without TLS, the default) or false' }),
+    ),
   },
   { ...closed, description: 'PEM files; with caFile clients must show a certificate that it signed' },
 );
@@ -60,7 +67,8 @@ export const Nbd = Type.Object(
       Type.String({
         pattern: '^/[^\\u0000]+$',
         maxLength: 107,
-        description: 'an absolute path of at most 107 bytes (the kernel takes no longer one for a Unix socket)',
+        description:
+          'an absolute path of at most 107 bytes (the kernel takes no longer one for a Unix socket)',
       }),
     ),
     tls: Type.Optional(NbdTls),
@@ -78,7 +86,8 @@ export const Replication = Type.Object(
     }),
     protocol: Type.Optional(
       Type.Enum([...protocols], {
-        description: '"C" (acknowledged by both disks, the default), "B" (received by the peer) or "A" (sent)',
+        description:
+          '"C" (acknowledged by both disks, the default), "B" (received by the peer) or "A" (sent)',
       }),
     ),
   },

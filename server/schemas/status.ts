@@ -1,14 +1,16 @@
 /** The status of a resource as the API shows it; also what a data plane reports to the main thread. */
 import { Type, type Static } from 'typebox';
-import {
-  connectionStates,
-  diskStates,
-  replicationStates,
-  roles,
-} from '../../replicator/core/vocabulary.ts';
+import { connectionStates, diskStates, replicationStates, roles } from '../../replicator/core/vocabulary.ts';
 import { Bytes, closed, Count, GenerationText, Name } from './common.ts';
 
-export const suspendReasons = ['negotiating', 'peer-lost', 'generation', 'no-data', 'policy', 'demoting'] as const;
+export const suspendReasons = [
+  'negotiating',
+  'peer-lost',
+  'generation',
+  'no-data',
+  'policy',
+  'demoting',
+] as const;
 
 export const SyncProgress = Type.Object(
   {

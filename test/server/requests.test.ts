@@ -15,27 +15,63 @@ const bad: readonly (readonly [string, object, RegExp])[] = [
   ['size null', { size: null }, /"size" must be/],
   ['size a huge number', { size: 1e300 }, /"size"/],
   ['unknown key', { size: 4096, sise: 1 }, /unknown key "sise" \(did you mean "size"\?\)/],
-  ['unknown key inside', { size: 4096, nbd: { lisen: 'x' } }, /unknown key "lisen" in "nbd" \(did you mean "listen"\?\)/],
+  [
+    'unknown key inside',
+    { size: 4096, nbd: { lisen: 'x' } },
+    /unknown key "lisen" in "nbd" \(did you mean "listen"\?\)/,
+  ],
   ['unknown policy', { size: 4096, policies: { onPeerLost: 'x' } }, /unknown key "onPeerLost" in "policies"/],
-  ['policy value', { size: 4096, policies: { onPeerLoss: 'panic' } }, /"policies\/onPeerLoss" must be "continue"/],
+  [
+    'policy value',
+    { size: 4096, policies: { onPeerLoss: 'panic' } },
+    /"policies\/onPeerLoss" must be "continue"/,
+  ],
   ['too few extents', { size: 4096, policies: { activityLogExtents: 6 } }, /7 to 65534/],
   ['too many extents', { size: 4096, policies: { activityLogExtents: 65535 } }, /7 to 65534/],
-  ['timer too short', { size: 4096, policies: { pingIntervalMs: 1 } }, /"policies\/pingIntervalMs" must be 50 to/],
+  [
+    'timer too short',
+    { size: 4096, policies: { pingIntervalMs: 1 } },
+    /"policies\/pingIntervalMs" must be 50 to/,
+  ],
   ['timers that contradict', { size: 4096, policies: { peerTimeoutMs: 1500 } }, /at least twice/],
   ['listen no endpoint', { size: 4096, nbd: { listen: 'here' } }, /"nbd\/listen" must be HOST:PORT/],
   ['listen port too high', { size: 4096, nbd: { listen: 'localhost:65536' } }, /"nbd\/listen".*65535/],
   ['unix relative', { size: 4096, nbd: { unix: 'nbd.sock' } }, /"nbd\/unix" must be an absolute path/],
   ['unix too long', { size: 4096, nbd: { unix: `/${'x'.repeat(107)}` } }, /at most 107 bytes/],
-  ['backing relative', { size: 4096, backing: { path: 'disk.img' } }, /"backing\/path" must be an absolute path/],
+  [
+    'backing relative',
+    { size: 4096, backing: { path: 'disk.img' } },
+    /"backing\/path" must be an absolute path/,
+  ],
   ['backing a string', { size: 4096, backing: '/disk.img' }, /"backing" must be object/],
-  ['two peers', { ...mirroredBody, peers: [...mirroredBody.peers, { name: 'gamma', address: 'c:1' }] }, /a pair of nodes, not by more/],
+  [
+    'two peers',
+    { ...mirroredBody, peers: [...mirroredBody.peers, { name: 'gamma', address: 'c:1' }] },
+    /a pair of nodes, not by more/,
+  ],
   ['peer without replication', { size: 4096, peers: mirroredBody.peers }, /"replication" is missing/],
   ['replication without peer', { size: 4096, replication }, /"peers" is missing/],
-  ['peer port 0', { ...mirroredBody, peers: [{ name: 'beta', address: 'b:0' }] }, /"peers\/0\/address".*1 to 65535/],
+  [
+    'peer port 0',
+    { ...mirroredBody, peers: [{ name: 'beta', address: 'b:0' }] },
+    /"peers\/0\/address".*1 to 65535/,
+  ],
   ['peer named as this node', { ...mirroredBody, peers: [{ name: 'alpha', address: 'b:1' }] }, /own name/],
-  ['secret empty', { ...mirroredBody, replication: { ...replication, secret: '' } }, /"replication\/secret" must be/],
-  ['secret too long', { ...mirroredBody, replication: { ...replication, secret: 'é'.repeat(600) } }, /longer than 1024 bytes/],
-  ['protocol unknown', { ...mirroredBody, replication: { ...replication, protocol: 'D' } }, /"replication\/protocol" must be "C"/],
+  [
+    'secret empty',
+    { ...mirroredBody, replication: { ...replication, secret: '' } },
+    /"replication\/secret" must be/,
+  ],
+  [
+    'secret too long',
+    { ...mirroredBody, replication: { ...replication, secret: 'é'.repeat(600) } },
+    /longer than 1024 bytes/,
+  ],
+  [
+    'protocol unknown',
+    { ...mirroredBody, replication: { ...replication, protocol: 'D' } },
+    /"replication\/protocol" must be "C"/,
+  ],
   ['a list', [], /must be an object/],
 ];
 for (const [title, body, detail] of bad) {
@@ -119,7 +155,11 @@ test('bodies: malformed JSON, another content type and 65 KiB are refused as pro
 
 test('a path or method that does not exist is a not-found problem', async (t) => {
   const { app, send } = await testApp(t);
-  for (const answer of [await app.inject('/nope'), await send('POST', '/v1/resources'), await send('GET', '/v1/resources/r0/promote')]) {
+  for (const answer of [
+    await app.inject('/nope'),
+    await send('POST', '/v1/resources'),
+    await send('GET', '/v1/resources/r0/promote'),
+  ]) {
     t.is(answer.statusCode, 404);
     t.is(answer.headers['content-type'], 'application/problem+json');
     t.like(answer.json(), { code: 'not-found', status: 404 });
@@ -153,7 +193,10 @@ test('token: a wrong, empty, prefixed or misplaced one is refused', async (t) =>
   ]) {
     t.is((await app.inject({ url: '/v1/node', headers: { authorization } })).statusCode, 401, authorization);
   }
-  t.is((await app.inject({ url: '/v1/node', headers: { authorization: `bearer ${testToken}` } })).statusCode, 200);
+  t.is(
+    (await app.inject({ url: '/v1/node', headers: { authorization: `bearer ${testToken}` } })).statusCode,
+    200,
+  );
 });
 
 test('host: a name that is not ours is refused, addresses and localhost are not', async (t) => {

@@ -69,12 +69,27 @@ test('status: has every field of the contract', async (t) => {
   await send('PUT', '/v1/resources/r0', mirroredBody);
   const status = (await send('GET', '/v1/resources/r0')).json<Record<string, unknown>>();
   for (const key of [
-    'name', 'size', 'role', 'diskState', 'suspended', 'nbd', 'peers', 'generation', 'splitBrain', 'io', 'backing',
+    'name',
+    'size',
+    'role',
+    'diskState',
+    'suspended',
+    'nbd',
+    'peers',
+    'generation',
+    'splitBrain',
+    'io',
+    'backing',
   ]) {
     t.true(key in status, key);
   }
   t.is(typeof status['suspended'], 'boolean');
-  t.like(status['nbd'], { uri: 'nbd://127.0.0.1:10809/r0', listen: '127.0.0.1:10809', unix: null, clients: 0 });
+  t.like(status['nbd'], {
+    uri: 'nbd://127.0.0.1:10809/r0',
+    listen: '127.0.0.1:10809',
+    unix: null,
+    clients: 0,
+  });
   t.like((status['peers'] as object[])[0], {
     name: 'beta',
     address: '127.0.0.1:7799',
@@ -221,7 +236,8 @@ test('DELETE: keeps the data, wipe removes it', async (t) => {
 test('DELETE: wiping what may be the last copy needs force', async (t) => {
   const { send, plane, store } = await testApp(t);
   await send('PUT', '/v1/resources/r0', mirroredBody);
-  const peers = plane.status('r0')?.peers.map((peer) => ({ ...peer, connection: 'Connecting' as const })) ?? [];
+  const peers =
+    plane.status('r0')?.peers.map((peer) => ({ ...peer, connection: 'Connecting' as const })) ?? [];
   plane.change('r0', { peers });
   const refused = await send('DELETE', '/v1/resources/r0?wipe=true');
   t.like(refused.json(), { code: 'last-copy', status: 409 });
@@ -233,7 +249,13 @@ test('decisions: inputs, rule and result as they are kept', async (t) => {
   const { send, plane } = await testApp(t);
   await send('PUT', '/v1/resources/r0', mirroredBody);
   plane.decisionRecords = [
-    { kind: 'handshake', atMs: 12, rule: 'reconnected', result: 'no sync', inputs: { self: 'aa', bits: 0, new: false } },
+    {
+      kind: 'handshake',
+      atMs: 12,
+      rule: 'reconnected',
+      result: 'no sync',
+      inputs: { self: 'aa', bits: 0, new: false },
+    },
   ];
   const answer = await send('GET', '/v1/resources/r0/decisions');
   t.deepEqual(answer.json(), { decisions: plane.decisionRecords });

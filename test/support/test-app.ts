@@ -28,7 +28,11 @@ export interface TestApp {
   /** What the app logged, a line each. */
   readonly logged: string[];
   /** A request with the token; `body` is sent as JSON. */
-  send(method: 'GET' | 'PUT' | 'POST' | 'PATCH' | 'DELETE', url: string, body?: object): Promise<LightMyRequestResponse>;
+  readonly send: (
+    method: 'GET' | 'PUT' | 'POST' | 'PATCH' | 'DELETE',
+    url: string,
+    body?: object,
+  ) => Promise<LightMyRequestResponse>;
 }
 
 export async function testApp(t: ExecutionContext, options: { start?: boolean } = {}): Promise<TestApp> {
