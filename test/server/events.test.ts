@@ -26,9 +26,10 @@ test('a snapshot of all comes first, then each change with rising ids', async (t
   await send('PUT', '/v1/resources/b', mirroredBody);
   const events = client.events();
   const next = async () => {
-    const { value } = await events.next();
-    if (!value) throw new Error('the stream ended');
-    return { ...value, change: JSON.parse(value.data) as Change };
+    const result = await events.next();
+    if (result.done === true) throw new Error('the stream ended');
+    const { event, id, data } = result.value;
+    return { event, id, change: JSON.parse(data) as Change };
   };
   const snapshot = [await next(), await next()];
   t.deepEqual(
