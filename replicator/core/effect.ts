@@ -59,8 +59,10 @@ export type Effect =
   | { readonly kind: 'commandDone'; readonly id: number; readonly result: CommandResult }
   /** Whether NBD clients may attach: role and access to data allow it. Closing disconnects those attached. */
   | { readonly kind: 'serveClients'; readonly serve: boolean }
-  /** The backing device is not to be used any more. */
+  /** The backing device is not to be used any more. Requests under way still answer. */
   | { readonly kind: 'closeDisk' }
+  /** -> diskOpened. Open the backing device again after it was closed. */
+  | { readonly kind: 'openDisk'; readonly id: number }
   /** Something the status shows has changed. */
   | { readonly kind: 'statusChanged' }
   | { readonly kind: 'decided'; readonly decision: Decision }

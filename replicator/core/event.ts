@@ -57,7 +57,7 @@ export type Event =
   /** The number of NBD clients attached just now. */
   | { readonly kind: 'clients'; readonly count: number }
   | { readonly kind: 'command'; readonly id: number; readonly command: Command }
-  /** Answer to the effect `openDisk`. */
+  /** Answer to the effect `openDisk`; with id 0 the first event of all, once disk and metadata are open. */
   | { readonly kind: 'diskOpened'; readonly id: number; readonly outcome: DiskOpenOutcome }
   /** Time, monotonic milliseconds; about every 100 ms. */
   | { readonly kind: 'tick'; readonly nowMs: number };

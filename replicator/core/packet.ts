@@ -40,7 +40,7 @@ export type Packet =
   | { readonly kind: 'bitmap'; readonly runs: readonly BlockRun[]; readonly last: boolean }
   /** Source to target: the resync set is durable here; what follows in the stream is mirrored. */
   | { readonly kind: 'syncStart'; readonly current: Generation; readonly history: readonly Generation[] }
-  /** Target to source: recorded as Inconsistent (or as finished, with nothing to do); requests follow. */
+  /** Both ways: what the handshake decided is on record here; mirrored writes (and a target's requests) may follow. */
   | { readonly kind: 'syncReady' }
   | { readonly kind: 'resyncRequest'; readonly id: number; readonly offset: number; readonly length: number }
   /** `zero`: the range is a hole at the source and carries no payload. */

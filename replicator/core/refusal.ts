@@ -29,6 +29,8 @@ export const refusalCodes = [
   'metadata-foreign',
   'metadata-newer',
   'metadata-corrupt',
+  'metadata-in-use',
+  'metadata-failed',
   'address-in-use',
   'address-unusable',
   'tls-unusable',

@@ -48,8 +48,7 @@ export interface ResourceNodeHooks {
 }
 
 export type OpenResult =
-  | { readonly ok: true; readonly node: ResourceNode }
-  | { readonly ok: false; readonly refusal: Refusal };
+  { readonly ok: true; readonly node: ResourceNode } | { readonly ok: false; readonly refusal: Refusal };
 
 export interface ResourceNode {
   /** What the NBD server exports; requests fail with ESHUTDOWN while this node may not serve clients. */

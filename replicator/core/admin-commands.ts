@@ -1,0 +1,266 @@
+/** Commands of the operator other than those that change roles: connect, disconnect, attach, detach, resync, stop. */
+import type { Command } from './command.ts';
+import type { Core } from './core.ts';
+import type { CommandResult } from './refusal.ts';
+import { done, refuse } from './refusal.ts';
+
+type Answer = (result: CommandResult) => void;
+
+export class AdminCommands {
+  readonly #core: Core;
+  #stopping = false;
+
+  constructor(core: Core) {
+    this.#core = core;
+  }
+
+  onCommand(id: number, command: Command): void {
+    const { out } = this.#core;
+    const answer: Answer = (result) => out.emit({ kind: 'commandDone', id, result });
+    if (this.#stopping) return answer(refuse('shutting-down', 'this node is stopping', 'start it again'));
+    this.#core.changed();
+    switch (command.kind) {
+      case 'promote':
+        return this.#core.roles.promote(command.force, command.dryRun, answer);
+      case 'demote':
+        return this.#core.roles.demote(command.force, command.dryRun, answer);
+      case 'failover':
+        return this.#core.roles.failover(command.force, command.dryRun, answer);
+      case 'connect':
+        return this.#connect(command.discardMyData, command.dryRun, answer);
+      case 'disconnect':
+        return this.#disconnect(answer);
+      case 'attach':
+        return this.#attach(answer);
+      case 'detach':
+        return this.#detach(command.force, answer);
+      case 'resync':
+        return this.#resync(command.action, answer);
+      case 'verify':
+        return answer(
+          refuse(
+            'not-supported',
+            'online verify is not built yet',
+            'resync invalidate copies everything again',
+          ),
+        );
+      case 'resize':
+        return answer(
+          refuse('not-supported', 'online resize is not built yet', 'define a larger resource and copy'),
+        );
+      case 'stop':
+        return this.#stop(answer);
+      default:
+        return command satisfies never;
+    }
+  }
+
+  #connect(discardMyData: boolean, dryRun: boolean, answer: Answer): void {
+    const core = this.#core;
+    if (!core.isMirrored)
+      return answer(refuse('not-mirrored', 'this resource has no peer', 'define it with a peer'));
+    if (discardMyData && core.role === 'Primary') {
+      return answer(
+        refuse(
+          'discard-needs-secondary',
+          'the data of a Primary is not discarded while clients use it',
+          'demote this node first',
+        ),
+      );
+    }
+    const isUp = core.connection.conn === 'Connected';
+    if (isUp && !discardMyData) return answer(done('already connected'));
+    if (isUp)
+      return answer(
+        refuse(
+          'already-connected',
+          'the nodes are connected: there is nothing to decide',
+          'use resync invalidate',
+        ),
+      );
+    const what = discardMyData ? 'connect, and give up what only this node has written' : 'connect';
+    const givenUp = discardMyData ? [`what only this node has written since the nodes parted`] : [];
+    if (dryRun) return answer(done(`would ${what}`, givenUp));
+    core.discardMyData = discardMyData;
+    if (core.connection.conn === 'StandAlone') {
+      core.lastError = null;
+      core.connection = { conn: 'Connecting', after: null };
+    }
+    core.out.emit({ kind: 'wantLink', want: true });
+    answer(done('connecting', givenUp));
+  }
+
+  #disconnect(answer: Answer): void {
+    const core = this.#core;
+    if (!core.isMirrored)
+      return answer(refuse('not-mirrored', 'this resource has no peer', 'there is nothing to disconnect'));
+    if (core.connection.conn === 'StandAlone') return answer(done('already StandAlone'));
+    if (core.role === 'Primary' && core.diskState !== 'UpToDate') {
+      return answer(
+        refuse(
+          'last-copy',
+          `this Primary's disk is ${core.diskState}: its clients' data is on the peer`,
+          'wait for the resync, or fail over',
+        ),
+      );
+    }
+    core.send({ kind: 'goodbye', reason: 'disconnect', outdate: core.role === 'Primary' });
+    core.session.close('admin', 'TearDown', 'disconnected by an operator');
+    core.lastError = 'disconnected by an operator';
+    answer(done('StandAlone'));
+  }
+
+  #detach(force: boolean, answer: Answer): void {
+    const core = this.#core;
+    if (!core.hasDisk)
+      return answer(refuse('already-detached', 'there is no disk attached', 'attach it when it is back'));
+    if (core.role === 'Primary' && !core.isPeerUpToDate && !force) {
+      return answer(
+        refuse(
+          'last-copy',
+          'this is the only UpToDate disk in reach of this Primary',
+          'connect a peer first, or force: clients then get errors',
+        ),
+      );
+    }
+    const { connection } = core;
+    const serves = connection.conn === 'Connected' && connection.peer.role === 'Primary';
+    if (serves && connection.peer.disk !== 'UpToDate' && !force) {
+      return answer(
+        refuse(
+          'last-copy',
+          `${core.options.peerName} is Primary, and this is the only UpToDate disk it has`,
+          'attach its own disk first, or force: its clients then get errors',
+        ),
+      );
+    }
+    core.disks.fail('detached by an operator', 'Diskless');
+    answer(done('Diskless'));
+  }
+
+  #attach(answer: Answer): void {
+    const core = this.#core;
+    if (core.hasDisk) return answer(refuse('already-attached', 'the disk is attached', 'detach it first'));
+    core.disks.attach((outcome) => {
+      if (outcome.kind === 'refused') return answer({ ok: false, refusal: outcome.refusal });
+      core.disks.onAttached(() => answer(done('attached')));
+    });
+  }
+
+  #resync(action: 'pause' | 'resume' | 'invalidate' | 'invalidate-peer', answer: Answer): void {
+    const core = this.#core;
+    switch (action) {
+      case 'pause':
+      case 'resume':
+        return this.#pause(action === 'pause', answer);
+      case 'invalidate':
+        return this.#invalidate(answer);
+      case 'invalidate-peer':
+        if (core.connection.conn !== 'Connected') {
+          return answer(refuse('not-connected', 'the peer is not connected', 'connect first'));
+        }
+        if (core.diskState !== 'UpToDate') {
+          return answer(
+            refuse(
+              'not-up-to-date',
+              `the disk here is ${core.diskState}`,
+              'run it on the node with the good data',
+            ),
+          );
+        }
+        if (core.connection.peer.role === 'Primary') {
+          return answer(refuse('peer-is-primary', 'the peer is Primary', 'demote it first'));
+        }
+        core.send({ kind: 'invalidate' });
+        return answer(done('the peer was told to copy everything from here'));
+      default:
+        return action satisfies never;
+    }
+  }
+
+  #pause(paused: boolean, answer: Answer): void {
+    const { connection } = this.#core;
+    const isSyncing =
+      connection.conn === 'Connected' &&
+      (connection.phase.kind === 'syncSource' || connection.phase.kind === 'syncTarget');
+    if (!isSyncing) return answer(refuse('no-resync', 'no resync is running', 'look at the status'));
+    this.#core.send({ kind: 'resyncPause', paused });
+    this.onPeerPaused(paused);
+    answer(done(paused ? 'paused' : 'resumed'));
+  }
+
+  onPeerPaused(paused: boolean): void {
+    const { connection } = this.#core;
+    if (connection.conn !== 'Connected') return;
+    if (connection.phase.kind === 'syncTarget') connection.phase.sync.setPaused(paused);
+    else if (connection.phase.kind === 'syncSource') connection.phase.sync.isPaused = paused;
+    this.#core.changed();
+  }
+
+  #invalidate(answer: Answer): void {
+    const core = this.#core;
+    if (!core.isMirrored)
+      return answer(
+        refuse('not-mirrored', 'there is no peer to copy from', 'define the resource with a peer'),
+      );
+    if (core.role === 'Primary') {
+      return answer(
+        refuse('not-supported', 'the data of a Primary is not invalidated', 'fail over to the peer first'),
+      );
+    }
+    if (!core.hasDisk) return answer(refuse('no-disk', 'there is no disk attached', 'attach it first'));
+    if (!core.isPeerUpToDate) {
+      return answer(
+        refuse(
+          'last-copy',
+          'no UpToDate peer is connected: this may be the last good copy',
+          'connect the peer first',
+        ),
+      );
+    }
+    core.outOfSync.markAll();
+    core.diskState = 'Inconsistent';
+    core.meta.update(
+      { disk: 'Inconsistent' },
+      { clearChunks: true, chunks: core.outOfSync.takeAll() },
+      () => {
+        core.session.restart('invalidated');
+        answer(done('everything will be copied from the peer'));
+      },
+    );
+  }
+
+  onPeerInvalidates(): void {
+    this.#invalidate((result) => {
+      if (!result.ok)
+        this.#core.out.log('warn', `the peer asked to invalidate this disk: ${result.refusal.reason}`);
+    });
+  }
+
+  /** A clean stop: nothing active, nothing unflushed, and the peer told. */
+  #stop(answer: Answer): void {
+    const core = this.#core;
+    const leave = (): void => {
+      this.#stopping = true;
+      const finish = (): void => {
+        core.send({ kind: 'goodbye', reason: 'shutdown', outdate: false });
+        core.session.close('stopped', 'TearDown', 'this node is stopping');
+        const change = { linked: false, primary: false };
+        const deactivate = core.hasDisk ? core.replaceLog() : [];
+        const chunks = core.hasDisk ? core.outOfSync.takeUnsaved(Infinity) : [];
+        core.meta.update(change, { deactivate, chunks }, () => {
+          answer(done('stopped'));
+          core.out.emit({ kind: 'stopped' });
+        });
+      };
+      if (!core.hasDisk) return finish();
+      core.disk.flush((outcome) => {
+        if (outcome === 'failed') core.disks.fail('the last flush of the backing device failed');
+        finish();
+      });
+    };
+    if (core.role !== 'Primary') return leave();
+    // What cannot be drained is left as a crash would leave it: the record still says Primary.
+    core.roles.demote(true, false, (result) => (result.ok ? leave() : answer(result)));
+  }
+}

@@ -1,0 +1,103 @@
+/**
+ * Which mirrored writes are not proven stable on both disks yet (design.md, W3). A flush packet closes an epoch; the blocks
+ * of an epoch are forgotten when a local and a peer's flush that cover it have both completed. On loss of the peer all that
+ * is left becomes out of sync. Every such block lies in an active extent, which bounds the sets (W4).
+ */
+import { BlockBitmap } from './bitmap.ts';
+import { blocksTouched } from './blocks.ts';
+import { assert } from './out.ts';
+
+interface OpenEpoch {
+  readonly epoch: number;
+  readonly blocks: BlockBitmap;
+  localWrites: number;
+}
+
+export class Epochs {
+  readonly #blockCount: number;
+  /** Oldest first; the last one is the current epoch. */
+  #open: OpenEpoch[];
+  #localStable = 0;
+  #peerStable = 0;
+
+  constructor(blockCount: number) {
+    this.#blockCount = blockCount;
+    this.#open = [this.#newEpoch(1)];
+  }
+
+  get current(): number {
+    return this.#last.epoch;
+  }
+
+  /** All mirrored writes of epochs up to this one are stable on both sides. */
+  get stable(): number {
+    return Math.min(this.#localStable, this.#peerStable);
+  }
+
+  /** A mirrored write is issued; returns its epoch. */
+  begin(offset: number, length: number): number {
+    const last = this.#last;
+    const { first, count } = blocksTouched(offset, length);
+    last.blocks.setRange(first, count);
+    last.localWrites++;
+    return last.epoch;
+  }
+
+  localDone(epoch: number): void {
+    const open = this.#open.find((candidate) => candidate.epoch === epoch);
+    // An epoch is forgotten early only when the peer was lost and its blocks became out of sync.
+    if (open === undefined) return;
+    open.localWrites--;
+    assert(open.localWrites >= 0, `epoch ${epoch} completed more local writes than it began`);
+  }
+
+  /** Closes the current epoch (a flush packet follows); returns its number. */
+  close(): number {
+    const { epoch } = this.#last;
+    this.#open.push(this.#newEpoch(epoch + 1));
+    return epoch;
+  }
+
+  /** The newest epoch that a local flush issued now covers: all writes up to it are on the local disk (or in its cache). */
+  localCover(): number {
+    const incomplete = this.#open.find((open) => open.localWrites > 0);
+    return incomplete === undefined ? this.current - 1 : Math.min(incomplete.epoch, this.current) - 1;
+  }
+
+  onLocalStable(epoch: number): void {
+    this.#localStable = Math.max(this.#localStable, epoch);
+    this.#forget();
+  }
+
+  onPeerStable(epoch: number): void {
+    this.#peerStable = Math.max(this.#peerStable, epoch);
+    this.#forget();
+  }
+
+  /** The peer is lost: hands out every block not proven stable, and begins anew with nothing unstable. */
+  drain(into: (blocks: BlockBitmap) => void): void {
+    for (const { blocks } of this.#open) into(blocks);
+    const next = this.current + 1;
+    this.#open = [this.#newEpoch(next)];
+    this.#localStable = next - 1;
+    this.#peerStable = next - 1;
+  }
+
+  #forget(): void {
+    while (this.#open.length > 1) {
+      const oldest = this.#open[0];
+      if (oldest === undefined || oldest.epoch > this.stable) break;
+      this.#open.shift();
+    }
+  }
+
+  get #last(): OpenEpoch {
+    const last = this.#open.at(-1);
+    assert(last !== undefined, 'there is always a current epoch');
+    return last;
+  }
+
+  #newEpoch(epoch: number): OpenEpoch {
+    return { epoch, blocks: new BlockBitmap(this.#blockCount), localWrites: 0 };
+  }
+}

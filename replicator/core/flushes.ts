@@ -1,0 +1,186 @@
+/**
+ * FLUSH of clients, and the core's own checkpoints, which do the same to make room in the activity log. Acknowledged only
+ * when stable on every copy that takes part (W2). A failed flush is a failed disk and is never tried again.
+ */
+import type { Core } from './core.ts';
+import type { ClientOutcome } from './event.ts';
+
+type Owner =
+  | { readonly kind: 'client'; readonly id: number }
+  /** To make room in the activity log. */
+  | { readonly kind: 'checkpoint' }
+  /** Before stepping down. */
+  | { readonly kind: 'final'; readonly then: () => void };
+
+interface Flush {
+  readonly owner: Owner;
+  local: 'none' | 'pending' | 'done' | 'lost';
+  remote: 'none' | 'pending' | 'done' | 'lost';
+  readonly epoch: number;
+  readonly issuedAtMs: number;
+}
+
+export class Flushes {
+  readonly #core: Core;
+  /** By epoch, in order, while the peer's answer is awaited. */
+  readonly #remote = new Map<number, Flush>();
+  #waitingForRecord: Flush[] = [];
+  #clientFlushes = 0;
+  #checkpointing = false;
+
+  constructor(core: Core) {
+    this.#core = core;
+  }
+
+  submit(id: number): void {
+    this.#core.io.flushes++;
+    this.#clientFlushes++;
+    this.#start(id);
+  }
+
+  #start(id: number): void {
+    const core = this.#core;
+    if (core.role !== 'Primary') return this.#answer(id, 'ESHUTDOWN');
+    // Alone, with blocks that the peer may have lost: promising them to be safe is a promise of this copy alone.
+    const mustRecord = !core.isMirroring && core.outOfSync.blocks > 0 && core.solo.blocksWrite();
+    if (core.holdReason() !== null || mustRecord) {
+      return core.hold(
+        () => this.#start(id),
+        (outcome) => this.#answer(id, outcome),
+      );
+    }
+    this.#issue({ kind: 'client', id });
+  }
+
+  /** Closes the epoch and flushes both copies, so that the activity log can let extents go. One at a time. */
+  checkpoint(): void {
+    const core = this.#core;
+    if (this.#checkpointing || !core.isMirroring || !core.hasDisk) return;
+    this.#checkpointing = true;
+    this.#issue({ kind: 'checkpoint' });
+  }
+
+  /** Before stepping down: everything acknowledged is stable on every copy in reach. `then` runs whatever came of it. */
+  final(then: () => void): void {
+    if (!this.#core.hasDisk) return then();
+    this.#issue({ kind: 'final', then });
+  }
+
+  #issue(owner: Owner): void {
+    const core = this.#core;
+    const mirrored = core.isMirroring;
+    const epoch = mirrored ? core.epochs.close() : 0;
+    const flush: Flush = {
+      owner,
+      local: core.hasDisk ? 'pending' : 'none',
+      remote: mirrored ? 'pending' : 'none',
+      epoch,
+      issuedAtMs: core.out.nowMs,
+    };
+    if (mirrored) {
+      this.#remote.set(epoch, flush);
+      core.send({ kind: 'flush', epoch });
+    }
+    if (core.hasDisk) {
+      const cover = core.epochs.localCover();
+      const { log } = core;
+      core.disk.flush((outcome) => {
+        if (outcome === 'failed') return this.#onLocalFailed(flush);
+        // A log that was replaced meanwhile belongs to a disk that went away.
+        if (log === core.log) this.#onStable(() => core.epochs.onLocalStable(cover));
+        flush.local = 'done';
+        this.#settle(flush);
+      });
+    }
+    this.#settle(flush);
+  }
+
+  #onLocalFailed(flush: Flush): void {
+    const core = this.#core;
+    flush.local = 'lost';
+    if (core.isPeerUpToDate) core.disks.fail('a flush of the backing device failed');
+    else core.disks.fail('a flush of the backing device failed, and there is no other copy');
+    this.#settle(flush);
+  }
+
+  onPeerFlushed(epoch: number): void {
+    const flush = this.#remote.get(epoch);
+    if (flush === undefined) return;
+    this.#remote.delete(epoch);
+    this.#onStable(() => this.#core.epochs.onPeerStable(epoch));
+    flush.remote = 'done';
+    this.#settle(flush);
+  }
+
+  onPeerLost(): void {
+    const flushes = [...this.#remote.values()];
+    this.#remote.clear();
+    for (const flush of flushes) {
+      flush.remote = 'lost';
+      this.#settle(flush);
+    }
+  }
+
+  #onStable(advance: () => void): void {
+    const core = this.#core;
+    advance();
+    core.log.setStableEpoch(core.epochs.stable);
+    if (core.log.waitingCount > 0) core.writes.pumpLog();
+  }
+
+  #settle(flush: Flush): void {
+    const core = this.#core;
+    if (!isSettled(flush)) return;
+    const { owner } = flush;
+    if (owner.kind === 'final') return owner.then();
+    if (owner.kind === 'checkpoint') {
+      this.#checkpointing = false;
+      if (core.log.waitingCount > 0) core.writes.pumpLog();
+      return;
+    }
+    const { id } = owner;
+    if (core.role !== 'Primary') return this.#answer(id, 'ESHUTDOWN');
+    if (flush.local === 'lost' && flush.remote !== 'done') return this.#answer(id, 'EIO');
+    if (flush.remote === 'lost' && core.diskState !== 'UpToDate') return this.#start(id);
+    if ((flush.local === 'lost' || flush.remote === 'lost') && core.solo.mustRecord()) {
+      this.#waitingForRecord.push(flush);
+      return core.solo.begin();
+    }
+    this.#answer(id, null);
+  }
+
+  onRecorded(): void {
+    const waiting = this.#waitingForRecord;
+    this.#waitingForRecord = [];
+    for (const flush of waiting) this.#settle(flush);
+  }
+
+  onFenced(): void {
+    const waiting = this.#waitingForRecord;
+    this.#waitingForRecord = [];
+    for (const { owner } of waiting) if (owner.kind === 'client') this.#answer(owner.id, 'ESHUTDOWN');
+  }
+
+  #answer(id: number, outcome: ClientOutcome): void {
+    this.#clientFlushes--;
+    this.#core.complete(id, outcome);
+    if (this.#core.demoting) this.#core.roles.onDrained();
+  }
+
+  get isWaitingForRecord(): boolean {
+    return this.#waitingForRecord.length > 0;
+  }
+
+  get isIdle(): boolean {
+    return this.#clientFlushes === 0 && !this.#checkpointing;
+  }
+
+  oldestUnansweredMs(): number | null {
+    for (const flush of this.#remote.values()) return flush.issuedAtMs;
+    return null;
+  }
+}
+
+function isSettled(flush: Flush): boolean {
+  return flush.local !== 'pending' && flush.remote !== 'pending';
+}

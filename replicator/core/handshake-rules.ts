@@ -1,0 +1,234 @@
+/**
+ * The handshake decision: what two replicas that have just met do, as one ordered table of named rules. Pure and
+ * symmetric: the peer, which sees the same two states from its side, always reaches the mirrored result.
+ * After "Data generation identifiers" of the DRBD guide (drbd-internals), with two differences: a rule chooses a
+ * direction and never absolves a marked block, and a just created disk is told apart from one whose history is lost.
+ */
+import type { PeerState } from './packet.ts';
+
+export type Side = 'self' | 'peer';
+
+export type Verdict =
+  /** Both hold the same data; nothing is marked. */
+  | { readonly kind: 'in-sync'; readonly adoptCurrent: bigint }
+  /** `full`: every block counts as marked. Otherwise the union of both bitmaps is copied. */
+  | { readonly kind: 'sync'; readonly source: Side; readonly full: boolean; readonly fenceTarget: boolean }
+  /** Connected, but one side (or both) has no disk. `newest`: the disk that is there holds the newest data. */
+  | { readonly kind: 'diskless'; readonly newest: boolean }
+  /** Connected, and no side has data that may be copied to the other without being forced. */
+  | { readonly kind: 'no-data' }
+  /** A Primary without a disk whose clients have seen data that this peer does not have. */
+  | { readonly kind: 'fence'; readonly side: Side }
+  | { readonly kind: 'split-brain' }
+  | { readonly kind: 'unrelated-data' }
+  | { readonly kind: 'mismatch' };
+
+export const handshakeRules = [
+  'size-mismatch',
+  'protocol-mismatch',
+  'diskless-both',
+  'diskless-self',
+  'diskless-peer',
+  'exposed-mismatch-self',
+  'exposed-mismatch-peer',
+  'fresh-pair',
+  'fresh-data-self',
+  'fresh-data-peer',
+  'fresh-both-data',
+  'just-created-self',
+  'just-created-peer',
+  'just-created-with-data',
+  'equal',
+  'inconsistent-both',
+  'inconsistent-self',
+  'inconsistent-peer',
+  'two-primaries',
+  'primary-self',
+  'primary-peer',
+  'survivor-self',
+  'survivor-peer',
+  'crashed-primary-self',
+  'crashed-primary-peer',
+  'missed-finish-self',
+  'missed-finish-peer',
+  'writer-self',
+  'writer-peer',
+  'tie-break-self',
+  'tie-break-peer',
+  'bitmap-self',
+  'bitmap-peer',
+  'history-self',
+  'history-peer',
+  'bitmap-both',
+  'history-both',
+  'unrelated',
+  'discard-self',
+  'discard-peer',
+  'no-usable-source',
+] as const;
+export type HandshakeRule = (typeof handshakeRules)[number];
+
+export interface HandshakeDecision {
+  readonly rule: HandshakeRule;
+  readonly verdict: Verdict;
+}
+
+/** `selfSortsFirst` breaks ties: exactly one of the two nodes passes true. */
+export function decideHandshake(
+  self: PeerState,
+  peer: PeerState,
+  selfSortsFirst: boolean,
+): HandshakeDecision {
+  if (self.sizeBytes !== peer.sizeBytes) return { rule: 'size-mismatch', verdict: { kind: 'mismatch' } };
+  if (self.protocol !== peer.protocol) return { rule: 'protocol-mismatch', verdict: { kind: 'mismatch' } };
+  if (isDiskless(self) || isDiskless(peer)) return decideDiskless(self, peer, selfSortsFirst);
+  return decideWithDisks(self, peer, selfSortsFirst);
+}
+
+function decideWithDisks(self: PeerState, peer: PeerState, selfSortsFirst: boolean): HandshakeDecision {
+  return checkSource(self, peer, checkDiscard(self, peer, compareGenerations(self, peer, selfSortsFirst)));
+}
+
+function compareGenerations(self: PeerState, peer: PeerState, selfSortsFirst: boolean): HandshakeDecision {
+  if (self.origin !== 'settled' || peer.origin !== 'settled') return compareFresh(self, peer);
+  if (self.current === peer.current) return compareEqual(self, peer, selfSortsFirst);
+  return compareDifferent(self, peer);
+}
+
+/** At least one disk has never been part of a pair. Empty disks give way; data is never overwritten unasked. */
+function compareFresh(self: PeerState, peer: PeerState): HandshakeDecision {
+  if (self.origin !== 'settled' && peer.origin !== 'settled') {
+    const selfHasData = self.origin === 'created-with-data';
+    const peerHasData = peer.origin === 'created-with-data';
+    if (selfHasData && peerHasData) return { rule: 'fresh-both-data', verdict: { kind: 'unrelated-data' } };
+    if (selfHasData) return sync('fresh-data-self', 'self', true);
+    if (peerHasData) return sync('fresh-data-peer', 'peer', true);
+    const adoptCurrent = self.current > peer.current ? self.current : peer.current;
+    return { rule: 'fresh-pair', verdict: { kind: 'in-sync', adoptCurrent } };
+  }
+  const fresh = self.origin !== 'settled' ? self : peer;
+  if (fresh.origin === 'created-with-data') {
+    return { rule: 'just-created-with-data', verdict: { kind: 'unrelated-data' } };
+  }
+  return fresh === self ? sync('just-created-self', 'peer', true) : sync('just-created-peer', 'self', true);
+}
+
+/** Same generation: who holds what the other may lack of it? */
+function compareEqual(self: PeerState, peer: PeerState, selfSortsFirst: boolean): HandshakeDecision {
+  if (self.disk === 'Inconsistent' && peer.disk === 'Inconsistent') {
+    return { rule: 'inconsistent-both', verdict: { kind: 'no-data' } };
+  }
+  if (self.disk === 'Inconsistent') return sync('inconsistent-self', 'peer', false);
+  if (peer.disk === 'Inconsistent') return sync('inconsistent-peer', 'self', false);
+  if (self.role === 'Primary' && peer.role === 'Primary') {
+    return { rule: 'two-primaries', verdict: { kind: 'split-brain' } };
+  }
+  if (self.dirtyBlocks === 0 && peer.dirtyBlocks === 0) {
+    return { rule: 'equal', verdict: { kind: 'in-sync', adoptCurrent: self.current } };
+  }
+  if (self.role === 'Primary') return sync('primary-self', 'self', false);
+  if (peer.role === 'Primary') return sync('primary-peer', 'peer', false);
+  // A crashed Primary may have lost its cache. A peer that noticed the loss flushed its disk and then recorded so
+  // (`linked` false): it holds every acknowledged write. One that did not notice went down as well.
+  if (self.crashedPrimary !== peer.crashedPrimary) {
+    if (self.crashedPrimary) {
+      return peer.linked ? sync('crashed-primary-self', 'self', false) : sync('survivor-peer', 'peer', false);
+    }
+    return self.linked ? sync('crashed-primary-peer', 'peer', false) : sync('survivor-self', 'self', false);
+  }
+  // The source of a resync keeps its bitmap generation until it hears of the end.
+  if (self.bitmap.length > 0 !== peer.bitmap.length > 0) {
+    return self.bitmap.length > 0
+      ? sync('missed-finish-self', 'self', false)
+      : sync('missed-finish-peer', 'peer', false);
+  }
+  if (self.writer !== peer.writer) {
+    return self.writer ? sync('writer-self', 'self', false) : sync('writer-peer', 'peer', false);
+  }
+  return selfSortsFirst ? sync('tie-break-self', 'self', false) : sync('tie-break-peer', 'peer', false);
+}
+
+/** Different generations: is one an ancestor of the other, and how much is known of the way between? */
+function compareDifferent(self: PeerState, peer: PeerState): HandshakeDecision {
+  const selfCovers = self.bitmap.includes(peer.current);
+  const peerCovers = peer.bitmap.includes(self.current);
+  if (selfCovers && !peerCovers) return sync('bitmap-self', 'self', false);
+  if (peerCovers && !selfCovers) return sync('bitmap-peer', 'peer', false);
+  const selfDescends = self.history.includes(peer.current);
+  const peerDescends = peer.history.includes(self.current);
+  if (selfDescends && !peerDescends) return sync('history-self', 'self', true);
+  if (peerDescends && !selfDescends) return sync('history-peer', 'peer', true);
+  if (self.bitmap.some((generation) => peer.bitmap.includes(generation))) {
+    return { rule: 'bitmap-both', verdict: { kind: 'split-brain' } };
+  }
+  const selfLine = new Set([self.current, ...self.bitmap, ...self.history]);
+  if ([peer.current, ...peer.bitmap, ...peer.history].some((generation) => selfLine.has(generation))) {
+    return { rule: 'history-both', verdict: { kind: 'split-brain' } };
+  }
+  return { rule: 'unrelated', verdict: { kind: 'unrelated-data' } };
+}
+
+/** An operator's `discardMyData` resolves what the generations leave open, and nothing else. */
+function checkDiscard(self: PeerState, peer: PeerState, decision: HandshakeDecision): HandshakeDecision {
+  const open = decision.verdict.kind === 'split-brain' || decision.verdict.kind === 'unrelated-data';
+  if (!open || self.discardMyData === peer.discardMyData) return decision;
+  const loser = self.discardMyData ? self : peer;
+  if (loser.role === 'Primary') return decision;
+  // Only where both bitmaps reach back to the same generation does their union hold every difference.
+  const full = decision.rule !== 'bitmap-both';
+  return self.discardMyData ? sync('discard-self', 'peer', full) : sync('discard-peer', 'self', full);
+}
+
+/** A source must have whole data; a Primary that is to be overwritten has been superseded, or followed the source. */
+function checkSource(self: PeerState, peer: PeerState, decision: HandshakeDecision): HandshakeDecision {
+  if (decision.verdict.kind !== 'sync') return decision;
+  const source = decision.verdict.source === 'self' ? self : peer;
+  const target = decision.verdict.source === 'self' ? peer : self;
+  const fresh = source.origin !== 'settled';
+  if (!fresh && (source.disk === 'Inconsistent' || source.disk === 'Outdated')) {
+    return { rule: 'no-usable-source', verdict: { kind: 'no-data' } };
+  }
+  if (target.role === 'Primary' && target.exposed !== source.current) {
+    return { rule: decision.rule, verdict: { ...decision.verdict, fenceTarget: true } };
+  }
+  return decision;
+}
+
+function decideDiskless(self: PeerState, peer: PeerState, selfSortsFirst: boolean): HandshakeDecision {
+  if (isDiskless(self) && isDiskless(peer)) {
+    return { rule: 'diskless-both', verdict: { kind: 'diskless', newest: false } };
+  }
+  const [without, within] = isDiskless(self) ? [self, peer] : [peer, self];
+  const side: Side = without === self ? 'self' : 'peer';
+  if (without.role === 'Primary' && without.exposed !== within.current) {
+    const rule = side === 'self' ? 'exposed-mismatch-self' : 'exposed-mismatch-peer';
+    // A newer generation on the disk: the diskless Primary was superseded. An older one: that disk is behind.
+    if (
+      within.role === 'Primary' ||
+      within.history.includes(without.exposed) ||
+      within.bitmap.includes(without.exposed)
+    ) {
+      return { rule, verdict: { kind: 'fence', side } };
+    }
+    return { rule, verdict: { kind: 'diskless', newest: false } };
+  }
+  const rule = side === 'self' ? 'diskless-self' : 'diskless-peer';
+  return { rule, verdict: { kind: 'diskless', newest: isNewest(within, without, selfSortsFirst) } };
+}
+
+/** Whether the data on the only disk is known to be no older than what the diskless side last recorded. */
+function isNewest(within: PeerState, without: PeerState, selfSortsFirst: boolean): boolean {
+  if (within.disk === 'Inconsistent' || within.origin !== 'settled') return false;
+  if (without.role === 'Primary' || within.role === 'Primary') return true;
+  if (without.origin !== 'settled') return within.disk === 'UpToDate';
+  const { verdict } = compareGenerations(within, { ...without, disk: 'Consistent' }, selfSortsFirst);
+  return verdict.kind === 'in-sync' || (verdict.kind === 'sync' && verdict.source === 'self');
+}
+
+function sync(rule: HandshakeRule, source: Side, full: boolean): HandshakeDecision {
+  return { rule, verdict: { kind: 'sync', source, full, fenceTarget: false } };
+}
+
+function isDiskless(state: PeerState): boolean {
+  return state.disk === 'Diskless' || state.disk === 'Failed';
+}

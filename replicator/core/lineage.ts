@@ -1,0 +1,111 @@
+/** Generations that change during a session: a resync that ends, a new generation of the Primary, a Primary that lost its disk. */
+import type { Connected } from './connection.ts';
+import type { Core } from './core.ts';
+import { descend, prependHistory, settleLineage } from './metadata-keeper.ts';
+import { assert } from './out.ts';
+import type { ResyncTarget } from './resync-target.ts';
+import type { Generation } from './vocabulary.ts';
+import { formatGeneration } from './vocabulary.ts';
+
+export class Lineage {
+  readonly #core: Core;
+
+  constructor(core: Core) {
+    this.#core = core;
+  }
+
+  /** The target of this node's resync is whole again. */
+  onSyncFinished(connection: Connected, current: Generation): void {
+    const core = this.#core;
+    if (connection.phase.kind !== 'syncSource') return;
+    if (core.outOfSync.blocks > 0)
+      return core.session.breakProtocol(`syncFinished with ${core.outOfSync.blocks} blocks not proven`);
+    connection.phase.sync.end();
+    connection.phase = { kind: 'established' };
+    connection.peer = { ...connection.peer, disk: 'UpToDate' };
+    core.out.decide('resync', 'finished', 'the peer is UpToDate', { current: formatGeneration(current) });
+    core.out.log('info', 'resync finished, the peer is UpToDate');
+    core.changed();
+    this.onPeerHolds(current);
+  }
+
+  /** The peer has recorded generation `current` as its own, with nothing out of sync. */
+  onPeerHolds(current: Generation): void {
+    const core = this.#core;
+    const { superblock } = core.meta;
+    if (current !== superblock.current || !core.isPeerUpToDate || core.outOfSync.blocks > 0) return;
+    core.meta.update({ ...settleLineage(superblock), peerExcluded: false });
+  }
+
+  /** Everything is written and flushed here: from now on this disk is the source's generation. */
+  onTargetComplete(sync: ResyncTarget): void {
+    const core = this.#core;
+    const { connection } = core;
+    assert(connection.conn === 'Connected', 'a resync ended without a session');
+    const { session } = connection;
+    const { superblock } = core.meta;
+    const current = sync.sourceCurrent;
+    const history = settleLineage({ ...superblock, history: sync.sourceHistory }).history;
+    core.meta.update(
+      { current, history, bitmap: [], disk: 'UpToDate', peerExcluded: false, writer: false },
+      { clearChunks: true, chunks: [] },
+      () => {
+        const now = core.connection;
+        if (now.conn !== 'Connected' || now.session !== session) return;
+        sync.end();
+        now.phase = { kind: 'established' };
+        core.out.decide('resync', 'finished', 'this node is UpToDate', {
+          current: formatGeneration(current),
+        });
+        core.out.log('info', 'resync finished, this node is UpToDate');
+        if (core.role === 'Primary') core.solo.armShared(current);
+        core.send({ kind: 'syncFinished', current });
+        core.setDisk('UpToDate');
+        // The source began a new generation while this one was being recorded.
+        if (sync.sourceCurrent !== current) this.onNewGeneration(now, sync.sourceCurrent, sync.sourceHistory);
+        core.releaseHeld();
+      },
+    );
+  }
+
+  onNewGeneration(connection: Connected, current: Generation, history: readonly Generation[]): void {
+    const core = this.#core;
+    if (connection.phase.kind === 'syncTarget') {
+      connection.phase.sync.sourceCurrent = current;
+      connection.phase.sync.sourceHistory = history;
+      return;
+    }
+    connection.peerCurrent = current;
+    if (connection.phase.kind !== 'established' || !core.hasDisk) return;
+    const unblock = core.inbound.block();
+    core.meta.update({ current, history, bitmap: [], writer: false, peerExcluded: false }, {}, () => {
+      core.send({ kind: 'newGenerationDone', current });
+      core.changed();
+      unblock();
+    });
+  }
+
+  /** The Primary's disk is gone: what it writes from here on is here alone. */
+  onPeerDiskGone(connection: Connected, current: Generation, history: readonly Generation[]): void {
+    const core = this.#core;
+    if (connection.phase.kind !== 'established' || !core.hasDisk) return;
+    connection.peer = { ...connection.peer, disk: 'Diskless' };
+    const unblock = core.inbound.block();
+    const { superblock } = core.meta;
+    const lineage = descend(superblock, current);
+    core.meta.update(
+      {
+        ...lineage,
+        history: prependHistory(history, lineage.history),
+        peerExcluded: true,
+        writer: false,
+      },
+      {},
+      () => {
+        core.send({ kind: 'peerDiskGoneDone', current });
+        core.changed();
+        unblock();
+      },
+    );
+  }
+}

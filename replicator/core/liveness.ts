@@ -1,0 +1,51 @@
+/** What only time tells: a silent peer, an unanswered request, a handshake that does not end (options.ts has the limits). */
+import type { Connected } from './connection.ts';
+import { isNegotiating } from './connection.ts';
+import type { Core } from './core.ts';
+
+export class Liveness {
+  readonly #core: Core;
+
+  constructor(core: Core) {
+    this.#core = core;
+  }
+
+  onTick(sinceLastMs: number): void {
+    const core = this.#core;
+    const { connection, out, options } = core;
+    if (connection.conn !== 'Connected') return;
+    // This process stood still (stopped, swapped out): what the peer sent meanwhile has yet to be read.
+    if (sinceLastMs > options.peerTimeoutMs / 2) connection.lastHeardMs = out.nowMs;
+    if (out.nowMs - connection.lastHeardMs > options.peerTimeoutMs) {
+      return this.#giveUp(connection, `nothing heard for ${options.peerTimeoutMs} ms`);
+    }
+    const { phase } = connection;
+    if (
+      isNegotiating(phase) &&
+      'sinceMs' in phase &&
+      out.nowMs - phase.sinceMs > options.handshakeTimeoutMs
+    ) {
+      return this.#giveUp(connection, `the handshake took longer than ${options.handshakeTimeoutMs} ms`);
+    }
+    const oldest = Math.min(
+      core.writes.oldestUnansweredMs() ?? Infinity,
+      core.flushes.oldestUnansweredMs() ?? Infinity,
+    );
+    if (out.nowMs - oldest > options.ackTimeoutMs) {
+      return this.#giveUp(connection, `a request is unanswered for ${options.ackTimeoutMs} ms`);
+    }
+    if (out.nowMs - connection.lastPingMs >= options.pingIntervalMs) {
+      connection.lastPingMs = out.nowMs;
+      core.send({ kind: 'ping' });
+    }
+    if (phase.kind === 'syncTarget') phase.sync.pump();
+    if (phase.kind === 'syncSource' || phase.kind === 'syncTarget') core.changed();
+    if (phase.kind === 'syncSource' && core.outOfSync.hasUnsaved && core.meta.isIdle) {
+      core.meta.commit({ chunks: core.outOfSync.takeUnsaved(256) });
+    }
+  }
+
+  #giveUp(connection: Connected, detail: string): void {
+    this.#core.session.giveUp(connection, 'Timeout', detail);
+  }
+}

@@ -1,0 +1,90 @@
+/**
+ * The own backing device as the rest of the core sees it: operations under FIFO range locks, so that overlapping ones
+ * reach the disk in the order in which they were asked for, and flushes that know which epoch they cover.
+ */
+import type { DiskOutcome } from './event.ts';
+import type { MirrorOp, Payload } from './packet.ts';
+import type { Out } from './out.ts';
+import { assert } from './out.ts';
+import { RangeLocks } from './range-locks.ts';
+
+export type WrittenThen = (outcome: DiskOutcome) => void;
+export type ReadThen = (payload: Payload | null, hole: boolean) => void;
+
+export class LocalDisk {
+  readonly #out: Out;
+  readonly #locks = new RangeLocks();
+  readonly #granted = new Map<number, () => void>();
+  readonly #writes = new Map<number, WrittenThen>();
+  readonly #reads = new Map<number, ReadThen>();
+  readonly #flushes = new Map<number, WrittenThen>();
+
+  constructor(out: Out) {
+    this.#out = out;
+  }
+
+  /** Runs `then` once no earlier overlapping operation holds the range; at once if it is free. */
+  lock(id: number, offset: number, length: number, mode: 'exclusive' | 'shared', then: () => void): void {
+    if (this.#locks.acquire(id, offset, length, mode)) then();
+    else this.#granted.set(id, then);
+  }
+
+  unlock(id: number): void {
+    const granted = this.#locks.release(id);
+    for (const next of granted) {
+      const then = this.#granted.get(next);
+      assert(then !== undefined, `range lock ${next} was granted to nobody`);
+      this.#granted.delete(next);
+      then();
+    }
+  }
+
+  /** The caller holds the range. */
+  write(
+    id: number,
+    op: MirrorOp,
+    offset: number,
+    length: number,
+    payload: Payload | null,
+    noHole: boolean,
+    then: WrittenThen,
+  ): void {
+    this.#writes.set(id, then);
+    this.#out.emit({ kind: 'writeLocal', id, op, offset, length, payload, noHole });
+  }
+
+  read(offset: number, length: number, wantHole: boolean, then: ReadThen): void {
+    const id = this.#out.newId();
+    this.#reads.set(id, then);
+    this.#out.emit({ kind: 'readLocal', id, offset, length, wantHole });
+  }
+
+  flush(then: WrittenThen): void {
+    const id = this.#out.newId();
+    this.#flushes.set(id, then);
+    this.#out.emit({ kind: 'flushLocal', id });
+  }
+
+  onWritten(id: number, outcome: DiskOutcome): void {
+    take(this.#writes, id, 'write')(outcome);
+  }
+
+  onRead(id: number, payload: Payload | null, hole: boolean): void {
+    take(this.#reads, id, 'read')(payload, hole);
+  }
+
+  onFlushed(id: number, outcome: DiskOutcome): void {
+    take(this.#flushes, id, 'flush')(outcome);
+  }
+
+  get isIdle(): boolean {
+    return this.#writes.size === 0 && this.#flushes.size === 0 && this.#granted.size === 0;
+  }
+}
+
+function take<T>(waiting: Map<number, T>, id: number, what: string): T {
+  const then = waiting.get(id);
+  assert(then !== undefined, `local ${what} ${id} was answered twice or never asked for`);
+  waiting.delete(id);
+  return then;
+}

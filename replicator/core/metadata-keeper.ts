@@ -1,0 +1,99 @@
+/**
+ * The superblock as this node would like it, and the queue of transactions that make it so. What must not happen
+ * before a fact is durable is passed as `then`, which runs when the transaction has been committed.
+ */
+import type { Superblock, Transaction } from './metadata.ts';
+import { maxBitmapGenerations, maxHistory } from './metadata.ts';
+import type { Out } from './out.ts';
+import { assert } from './out.ts';
+import type { Generation } from './vocabulary.ts';
+
+export class MetadataKeeper {
+  #superblock: Superblock | null = null;
+  readonly #out: Out;
+  readonly #waiting = new Map<number, () => void>();
+
+  constructor(out: Out) {
+    this.#out = out;
+  }
+
+  load(superblock: Superblock): void {
+    this.#superblock = superblock;
+  }
+
+  /** What the last transaction issued says, durable or about to be. */
+  get superblock(): Superblock {
+    assert(this.#superblock !== null, 'the superblock is used before it was loaded');
+    return this.#superblock;
+  }
+
+  get isLoaded(): boolean {
+    return this.#superblock !== null;
+  }
+
+  /** Changes the superblock, with whatever else has to be true in the same instant. */
+  update(
+    change: Partial<Superblock>,
+    more: Omit<Transaction, 'superblock'> = {},
+    then: () => void = nothing,
+  ): void {
+    const superblock = { ...this.superblock, ...change };
+    assert(superblock.current !== 0n, 'a replica without a generation');
+    this.#superblock = superblock;
+    this.commit({ ...more, superblock }, then);
+  }
+
+  commit(transaction: Transaction, then: () => void = nothing): void {
+    const id = this.#out.newId();
+    this.#waiting.set(id, then);
+    this.#out.emit({ kind: 'commit', id, transaction });
+  }
+
+  onCommitted(id: number): void {
+    const then = this.#waiting.get(id);
+    assert(then !== undefined, `commit ${id} was answered twice or never asked for`);
+    this.#waiting.delete(id);
+    then();
+  }
+
+  get isIdle(): boolean {
+    return this.#waiting.size === 0;
+  }
+}
+
+function nothing(): void {
+  // Nobody waits for this transaction: a superset of what it records is already durable.
+}
+
+/** The lines of descent after a new generation begins: the old one is an ancestor, and differences count from it. */
+export function descend(
+  superblock: Superblock,
+  current: Generation,
+): Pick<Superblock, 'current' | 'bitmap' | 'history'> {
+  return {
+    current,
+    bitmap: appendGeneration(superblock.bitmap, superblock.current),
+    history: prependHistory(superblock.history, [superblock.current]),
+  };
+}
+
+/** The peer holds generation `current` in full: no older generation needs covering any more. */
+export function settleLineage(superblock: Superblock): Pick<Superblock, 'bitmap' | 'history'> {
+  return { bitmap: [], history: prependHistory(superblock.history, superblock.bitmap.toReversed()) };
+}
+
+/** Keeps the oldest (it may be all the peer has) and the newest ones. */
+export function appendGeneration(list: readonly Generation[], generation: Generation): readonly Generation[] {
+  if (list.includes(generation)) return list;
+  const grown = [...list, generation];
+  return grown.length <= maxBitmapGenerations
+    ? grown
+    : [...grown.slice(0, 1), ...grown.slice(-(maxBitmapGenerations - 1))];
+}
+
+export function prependHistory(
+  history: readonly Generation[],
+  newer: readonly Generation[],
+): readonly Generation[] {
+  return [...new Set([...newer, ...history])].filter((generation) => generation !== 0n).slice(0, maxHistory);
+}

@@ -1,0 +1,154 @@
+/**
+ * Writes and flushes that arrive from the Primary. They are applied in stream order where they overlap; a flush covers
+ * every write before it in the stream. While the Primary has no disk, its blocks are marked here: this is the only copy.
+ */
+import { whenActive } from './activity-log-pump.ts';
+import type { Core } from './core.ts';
+import type { Packet, Payload } from './packet.ts';
+
+type WritePacket = Extract<Packet, { kind: 'write' }>;
+
+interface WaitingFlush {
+  readonly epoch: number;
+  /** The last write before it in the stream. */
+  readonly afterSeq: number;
+}
+
+export class PeerWrites {
+  readonly #core: Core;
+  /** Not completed yet, in stream order (keys ascend). */
+  readonly #pending = new Set<number>();
+  #flushes: WaitingFlush[] = [];
+  #lastSeq = 0;
+  #session = 0;
+  readonly #waitingForLog = new Map<number, () => void>();
+
+  constructor(core: Core) {
+    this.#core = core;
+  }
+
+  onWrite(packet: WritePacket, payload: Payload | null): void {
+    const core = this.#core;
+    const { connection } = core;
+    if (connection.conn !== 'Connected') return;
+    const { seq, offset, length } = packet;
+    const bad = this.#check(packet, payload);
+    if (bad !== null) return core.session.breakProtocol(bad);
+    this.#lastSeq = seq;
+    if (!core.hasDisk) return core.send({ kind: 'writeFailed', seq });
+    if (core.options.protocol === 'B') core.send({ kind: 'received', seq });
+    this.#pending.add(seq);
+    const { session } = connection;
+    const apply = (done: () => void): void => this.#apply(session, packet, payload, done);
+    if (connection.peer.disk !== 'Diskless' && connection.peer.disk !== 'Failed')
+      return apply(() => undefined);
+    const { log } = core;
+    const key = core.out.newId();
+    whenActive(core, this.#waitingForLog, key, offset, length, () => {
+      // The disk may have gone while this waited; then nobody counts references in the old log any more.
+      if (log !== core.log) return this.#finish(session, seq, 'failed');
+      core.outOfSync.mark(offset, length);
+      apply(() => log.end(key, 0));
+    });
+  }
+
+  #check(packet: WritePacket, payload: Payload | null): string | null {
+    const { seq, offset, length, op } = packet;
+    const { connection, options, role } = this.#core;
+    if (role === 'Primary') return 'a write from the peer while this node is Primary';
+    if (
+      connection.conn === 'Connected' &&
+      !['established', 'syncSource', 'syncTarget'].includes(connection.phase.kind)
+    ) {
+      return `a write in phase ${connection.phase.kind}`;
+    }
+    if (seq <= this.#lastSeq) return `write ${seq} after ${this.#lastSeq}`;
+    if (length <= 0 || offset + length > options.sizeBytes)
+      return `write ${offset}+${length} beyond the device`;
+    if (op === 'write' && payload?.byteLength !== length)
+      return `write of ${length} bytes carries ${payload?.byteLength ?? 0}`;
+    return null;
+  }
+
+  #apply(session: number, packet: WritePacket, payload: Payload | null, done: () => void): void {
+    const core = this.#core;
+    const { seq, op, offset, length, noHole, fua } = packet;
+    const key = core.out.newId();
+    core.disk.lock(key, offset, length, 'exclusive', () => {
+      if (!core.hasDisk) {
+        core.disk.unlock(key);
+        done();
+        return this.#finish(session, seq, 'failed');
+      }
+      core.disk.write(key, op, offset, length, payload, noHole, (outcome) => {
+        core.disk.unlock(key);
+        done();
+        if (outcome === 'failed') {
+          core.disks.fail('a write to the backing device failed');
+          return this.#finish(session, seq, 'failed');
+        }
+        if (!fua) return this.#finish(session, seq, 'ok');
+        core.disk.flush((flushed) => {
+          if (flushed === 'failed') core.disks.fail('a flush of the backing device failed');
+          this.#finish(session, seq, flushed);
+        });
+      });
+    });
+  }
+
+  /** Answers, unless the session that asked is over. */
+  #finish(session: number, seq: number, outcome: 'ok' | 'failed'): void {
+    const core = this.#core;
+    if (session !== this.#session) return;
+    this.#pending.delete(seq);
+    if (outcome === 'failed') core.send({ kind: 'writeFailed', seq });
+    else if (core.options.protocol === 'C') core.send({ kind: 'written', seq });
+    this.#startFlushes();
+  }
+
+  onFlush(epoch: number): void {
+    if (!this.#core.hasDisk) return this.#core.send({ kind: 'flushFailed', epoch });
+    this.#flushes.push({ epoch, afterSeq: this.#lastSeq });
+    this.#startFlushes();
+  }
+
+  #startFlushes(): void {
+    const core = this.#core;
+    const session = this.#session;
+    for (;;) {
+      const flush = this.#flushes[0];
+      if (flush === undefined) return;
+      const [oldest] = this.#pending;
+      if (oldest !== undefined && oldest <= flush.afterSeq) return;
+      this.#flushes.shift();
+      core.disk.flush((outcome) => {
+        if (outcome === 'failed') core.disks.fail('a flush of the backing device failed');
+        if (session !== this.#session) return;
+        core.send({ kind: outcome === 'ok' ? 'flushed' : 'flushFailed', epoch: flush.epoch });
+      });
+    }
+  }
+
+  /** The Primary has writes under way just now. */
+  get isBusy(): boolean {
+    return this.#pending.size > 0;
+  }
+
+  onSessionBegun(session: number): void {
+    this.#session = session;
+    this.#lastSeq = 0;
+  }
+
+  /** What was begun goes on to the disk; nobody is told. */
+  onSessionEnded(): void {
+    this.#session = 0;
+    this.#pending.clear();
+    this.#flushes = [];
+  }
+
+  onLogReplaced(): void {
+    const waiting = [...this.#waitingForLog.values()];
+    this.#waitingForLog.clear();
+    for (const then of waiting) then();
+  }
+}

@@ -1,0 +1,55 @@
+/** The source's side of a resync: it answers the target's requests, and clears bits when the target proves them stable. */
+import type { Core } from './core.ts';
+import type { BlockRun } from './packet.ts';
+import type { SyncProgress } from './status.ts';
+import { ProgressMeter } from './progress-meter.ts';
+
+export class ResyncSource {
+  readonly #core: Core;
+  readonly #meter: ProgressMeter;
+  #ended = false;
+  isPaused = false;
+
+  constructor(core: Core) {
+    this.#core = core;
+    this.#meter = new ProgressMeter(core.outOfSync.bytes, core.out.nowMs);
+  }
+
+  /**
+   * Under a lock that writes respect: what is sent includes every write that precedes it in the stream, and every
+   * write that follows in the stream comes after it on the target's disk too (W5).
+   */
+  onRequest(id: number, offset: number, length: number): void {
+    const core = this.#core;
+    if (offset < 0 || length <= 0 || offset + length > core.options.sizeBytes) {
+      return core.session.breakProtocol(`resync request ${offset}+${length} beyond the device`);
+    }
+    const key = core.out.newId();
+    core.disk.lock(key, offset, length, 'shared', () => {
+      if (this.#ended) return core.disk.unlock(key);
+      core.disk.read(offset, length, true, (payload, hole) => {
+        if (!this.#ended) {
+          if (hole) core.send({ kind: 'resyncData', id, offset, length, zero: true });
+          else if (payload !== null)
+            core.send({ kind: 'resyncData', id, offset, length, zero: false }, payload);
+          else core.send({ kind: 'resyncFailed', id });
+        }
+        core.disk.unlock(key);
+      });
+    });
+  }
+
+  /** Written and flushed at the target: proof (W12). */
+  onStable(runs: readonly BlockRun[]): void {
+    this.#core.outOfSync.clear(runs);
+    this.#meter.update(this.#core.outOfSync.bytes, this.#core.out.nowMs);
+  }
+
+  end(): void {
+    this.#ended = true;
+  }
+
+  progress(): SyncProgress {
+    return this.#meter.progress();
+  }
+}

@@ -1,0 +1,248 @@
+/**
+ * Leaving and changing the set of copies while Primary (design.md, W13): what must be on record before a write may be
+ * acknowledged by fewer copies than before, or as part of a new generation; and stepping down when superseded.
+ */
+import { isNegotiating } from './connection.ts';
+import type { Core } from './core.ts';
+import type { ProbeOutcome } from './event.ts';
+import { descend } from './metadata-keeper.ts';
+import type { PeerState } from './packet.ts';
+import type { SuspendReason } from './status.ts';
+import type { Generation } from './vocabulary.ts';
+import { formatGeneration } from './vocabulary.ts';
+
+type State =
+  | { readonly kind: 'idle' }
+  /** Asking whether the lost peer has taken over. */
+  | { readonly kind: 'probing'; readonly id: number }
+  /** The policy wants an operator's word before this node goes on alone. */
+  | { readonly kind: 'suspended' }
+  /** A new generation is being committed here. */
+  | { readonly kind: 'recording' }
+  /** Without a disk: the peer is recording that it holds the only copy. */
+  | { readonly kind: 'handingOff'; readonly current: Generation };
+
+export class Solo {
+  readonly #core: Core;
+  #state: State = { kind: 'idle' };
+  /** Promoted and not written since: the first write begins a generation that both copies share. */
+  #sharedIsDue = false;
+  /** Without a disk, and the peer has recorded so. */
+  #handedOff = false;
+
+  constructor(core: Core) {
+    this.#core = core;
+  }
+
+  /** After promotion, with `exposed` the generation that clients see. */
+  armShared(exposed: Generation): void {
+    this.#core.exposed = exposed;
+    this.#sharedIsDue = true;
+  }
+
+  onPromoted(exposed: Generation, shared: boolean): void {
+    this.#core.exposed = exposed;
+    this.#sharedIsDue = shared;
+    this.#handedOff = false;
+  }
+
+  holdReason(): SuspendReason | null {
+    switch (this.#state.kind) {
+      case 'idle':
+        return null;
+      case 'probing':
+        return 'peer-lost';
+      case 'suspended':
+        return 'policy';
+      case 'recording':
+      case 'handingOff':
+        return 'generation';
+      default:
+        return this.#state satisfies never;
+    }
+  }
+
+  /** The own state is about to change: no handshake may rest on it yet. */
+  get isBusy(): boolean {
+    return this.#state.kind === 'probing' || this.#state.kind === 'recording';
+  }
+
+  /** Whether something has to be on record before an answer may rest on fewer copies than took part. */
+  mustRecord(): boolean {
+    const core = this.#core;
+    if (!core.isMirrored) return false;
+    if (!core.hasDisk) return !this.#handedOff;
+    if (core.diskState !== 'UpToDate') return false;
+    // While it is being recorded, the superblock in memory already says so and the one on disk may not.
+    return !core.isMirroring && (this.#state.kind === 'recording' || !core.meta.superblock.peerExcluded);
+  }
+
+  /** Whether a write has to wait for a record; sets it going. */
+  blocksWrite(): boolean {
+    const core = this.#core;
+    if (!core.isMirrored) return false;
+    if (this.mustRecord()) {
+      this.begin();
+      return true;
+    }
+    if (this.#sharedIsDue && core.diskState === 'UpToDate') {
+      this.#beginShared();
+      return true;
+    }
+    return false;
+  }
+
+  begin(): void {
+    const core = this.#core;
+    if (this.#state.kind !== 'idle' || core.role !== 'Primary' || !this.mustRecord()) return;
+    const { connection } = core;
+    // The handshake under way rests on the generation as it is; its outcome settles what waits here.
+    if (connection.conn === 'Connected' && isNegotiating(connection.phase)) return;
+    if (!core.hasDisk) return this.#handOff();
+    // With the peer connected (its disk is gone) there is nobody who could have taken over.
+    if (connection.conn === 'Connected') return this.#record('the peer has no disk');
+    if (core.options.onPeerLoss === 'suspend') {
+      this.#state = { kind: 'suspended' };
+      core.out.log(
+        'warn',
+        'the peer is lost: I/O is suspended, as configured, until it is back or promote --force says to go on alone',
+      );
+      return core.changed();
+    }
+    const id = core.out.newId();
+    this.#state = { kind: 'probing', id };
+    core.out.emit({ kind: 'probe', id });
+    core.changed();
+  }
+
+  /** An operator's word: go on without the peer. */
+  goOnAlone(): void {
+    if (this.#state.kind === 'suspended') this.#record('an operator said so');
+  }
+
+  get isSuspended(): boolean {
+    return this.#state.kind === 'suspended';
+  }
+
+  onProbed(id: number, outcome: ProbeOutcome): void {
+    if (this.#state.kind !== 'probing' || this.#state.id !== id) return;
+    this.#state = { kind: 'idle' };
+    if (outcome.kind === 'answered' && this.#isSuperseded(outcome.state)) {
+      return this.fence('the peer has become Primary meanwhile');
+    }
+    this.#record(outcome.kind === 'unreachable' ? 'the peer is out of reach' : 'the peer is not Primary');
+  }
+
+  #isSuperseded(peer: PeerState): boolean {
+    const { current } = this.#core.meta.superblock;
+    if (peer.role === 'Primary') return true;
+    return peer.current !== current && (peer.bitmap.includes(current) || peer.history.includes(current));
+  }
+
+  /** A generation of this node alone. The marked blocks lie in active extents: they need no record of their own. */
+  #record(why: string): void {
+    const core = this.#core;
+    const current = core.ids.newGeneration();
+    this.#state = { kind: 'recording' };
+    core.changed();
+    core.meta.update(
+      { ...descend(core.meta.superblock, current), peerExcluded: true, writer: true, primary: true },
+      {},
+      () => {
+        core.out.decide('peer-loss', 'single-copy', `going on alone: ${why}`, {
+          current: formatGeneration(current),
+        });
+        core.out.log(
+          'warn',
+          `going on alone (${why}): generation ${formatGeneration(current)}, the peer is excluded until it has resynced`,
+        );
+        core.exposed = current;
+        this.#sharedIsDue = false;
+        this.#finish();
+      },
+    );
+  }
+
+  #beginShared(): void {
+    const core = this.#core;
+    if (this.#state.kind !== 'idle') return;
+    const current = core.ids.newGeneration();
+    this.#state = { kind: 'recording' };
+    this.#sharedIsDue = false;
+    core.changed();
+    core.meta.update({ ...descend(core.meta.superblock, current), writer: true }, {}, () => {
+      core.exposed = current;
+      core.send({ kind: 'newGeneration', current, history: core.meta.superblock.history });
+      this.#finish();
+    });
+  }
+
+  #handOff(): void {
+    const core = this.#core;
+    if (!core.isPeerUpToDate) return;
+    const current = core.ids.newGeneration();
+    this.#state = { kind: 'handingOff', current };
+    core.changed();
+    core.send({ kind: 'peerDiskGone', current, history: core.meta.superblock.history });
+  }
+
+  onHandedOff(current: Generation): void {
+    if (this.#state.kind !== 'handingOff' || this.#state.current !== current) return;
+    const core = this.#core;
+    core.exposed = current;
+    core.out.log(
+      'warn',
+      `this node has no disk: the peer goes on as the only copy, generation ${formatGeneration(current)}`,
+    );
+    this.#handedOff = true;
+    this.#finish();
+  }
+
+  #finish(): void {
+    const core = this.#core;
+    this.#state = { kind: 'idle' };
+    core.changed();
+    core.writes.onRecorded();
+    core.flushes.onRecorded();
+    core.session.introduce();
+    core.roles.onNegotiated();
+    core.releaseHeld();
+  }
+
+  onSessionEnded(): void {
+    const core = this.#core;
+    if (this.#state.kind === 'handingOff') this.#state = { kind: 'idle' };
+    // Answers that wait for a record wait for this one too.
+    if (core.writes.isWaitingForRecord || core.flushes.isWaitingForRecord) this.begin();
+  }
+
+  /** The handshake after a loss is on record on both sides, and with it what the peer lacks: what waited may go on. */
+  onEstablished(): void {
+    if (this.#state.kind === 'suspended') this.#state = { kind: 'idle' };
+    this.#core.writes.onRecorded();
+    this.#core.flushes.onRecorded();
+  }
+
+  /** Steps down: this node's data has been superseded, and nothing it does may land any more (W13). */
+  fence(why: string): void {
+    const core = this.#core;
+    core.out.log('error', `superseded: ${why}; this node steps down and refuses the writes it still holds`);
+    core.out.decide('peer-loss', 'fenced', why, { current: formatGeneration(core.meta.superblock.current) });
+    this.#state = { kind: 'idle' };
+    this.#sharedIsDue = false;
+    core.role = 'Secondary';
+    core.exposed = 0n;
+    core.serve();
+    core.writes.onFenced();
+    core.flushes.onFenced();
+    core.failHeld('ESHUTDOWN');
+    if (core.hasDisk && core.diskState !== 'Inconsistent') core.diskState = 'Outdated';
+    core.meta.update({
+      primary: false,
+      disk: core.diskState === 'Outdated' ? 'Outdated' : core.meta.superblock.disk,
+    });
+    core.session.restart('superseded');
+    core.session.introduce();
+    core.changed();
+  }
+}

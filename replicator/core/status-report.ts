@@ -1,0 +1,51 @@
+/** The status of a resource, read off the core's state. */
+import { connectionState, replicationState } from './connection.ts';
+import type { Core } from './core.ts';
+import type { CoreStatus, PeerStatus, SuspendReason, SyncProgress } from './status.ts';
+
+export function reportStatus(core: Core): CoreStatus {
+  const { connection } = core;
+  const lineage = core.meta.isLoaded ? core.meta.superblock : null;
+  return {
+    sizeBytes: core.options.sizeBytes,
+    role: core.role,
+    diskState: core.diskState,
+    suspended: suspendReasons(core),
+    peer: core.isMirrored ? reportPeer(core) : null,
+    generation: {
+      current: lineage?.current ?? 0n,
+      bitmap: lineage?.bitmap[0] ?? 0n,
+      history: lineage?.history ?? [],
+    },
+    splitBrain: connection.conn === 'StandAlone' && connection.because === 'split-brain',
+    io: { ...core.io },
+  };
+}
+
+/** I/O that nobody asks for is not suspended: only a Primary can be, or one with requests waiting. */
+function suspendReasons(core: Core): readonly SuspendReason[] {
+  if (core.role !== 'Primary') return [];
+  const reason = core.holdReason();
+  return reason === null ? [] : [reason];
+}
+
+function reportPeer(core: Core): PeerStatus {
+  const { connection } = core;
+  const isConnected = connection.conn === 'Connected';
+  return {
+    connection: connectionState(connection),
+    replication: replicationState(connection),
+    role: isConnected ? connection.peer.role : 'Unknown',
+    diskState: isConnected ? connection.peer.disk : 'DUnknown',
+    outOfSyncBytes: core.outOfSync.bytes,
+    sync: isConnected ? syncProgress(core) : null,
+    lastError: isConnected ? null : core.lastError,
+  };
+}
+
+function syncProgress(core: Core): SyncProgress | null {
+  const { connection } = core;
+  if (connection.conn !== 'Connected') return null;
+  const { phase } = connection;
+  return phase.kind === 'syncSource' || phase.kind === 'syncTarget' ? phase.sync.progress() : null;
+}

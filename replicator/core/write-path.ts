@@ -1,0 +1,309 @@
+/**
+ * The path of a client's write, trim or write-zeroes on the Primary (ARCHITECTURE.md, "The path of one write"):
+ * gates -> activity log -> range lock -> local disk and peer at once -> complete.
+ */
+import type { ActivityLog } from './activity-log.ts';
+import { pumpActivityLog, whenActive } from './activity-log-pump.ts';
+import type { Core } from './core.ts';
+import type { ClientOutcome, DiskOutcome } from './event.ts';
+import type { MirrorOp, Payload } from './packet.ts';
+
+/** What has become of one copy of a write. */
+type Leg =
+  /** This copy takes no part. */
+  | 'none'
+  | 'pending'
+  | 'done'
+  /** That copy is gone, or failed, with the write in flight. */
+  | 'lost';
+
+interface ClientWrite {
+  /** The driver's. */
+  readonly id: number;
+  readonly op: MirrorOp;
+  readonly offset: number;
+  readonly length: number;
+  readonly payload: Payload | null;
+  readonly fua: boolean;
+  readonly noHole: boolean;
+  /** Of this attempt: names its range lock and its activity-log reference. */
+  key: number;
+  /** Given at issue, so that packets ascend in stream order whatever waited for the log or a lock. */
+  seq: number;
+  log: ActivityLog | null;
+  /** 0 when it is not mirrored: then its blocks are marked, or there is nothing to mirror to. */
+  epoch: number;
+  local: Leg;
+  remote: Leg;
+  issuedAtMs: number;
+  /** The client has its answer. */
+  answered: boolean;
+  /** The other copy was lost and this one alone does not count: begin again once the local disk has let go. */
+  again: boolean;
+}
+
+export class WritePath {
+  readonly #core: Core;
+  /** Issued and not finished, in order of issue. */
+  readonly #inFlight = new Map<number, ClientWrite>();
+  readonly #waitingForLog = new Map<number, () => void>();
+  /** Finished on one copy only; they wait until it is on record that the other lacks them (W1, W13). */
+  #waitingForRecord: ClientWrite[] = [];
+
+  constructor(core: Core) {
+    this.#core = core;
+  }
+
+  submit(
+    id: number,
+    op: MirrorOp,
+    offset: number,
+    length: number,
+    payload: Payload | null,
+    fua: boolean,
+    noHole: boolean,
+  ): void {
+    const { io } = this.#core;
+    io.writes++;
+    io.writtenBytes += op === 'write' ? length : 0;
+    this.#start({
+      ...{ id, op, offset, length, payload, fua, noHole },
+      ...{
+        key: 0,
+        seq: 0,
+        log: null,
+        epoch: 0,
+        local: 'none',
+        remote: 'none',
+        issuedAtMs: 0,
+        answered: false,
+        again: false,
+      },
+    });
+  }
+
+  #start(write: ClientWrite): void {
+    const core = this.#core;
+    if (core.role !== 'Primary') return this.#answer(write, 'ESHUTDOWN');
+    if (this.#isHeld(write)) return;
+    write.key = core.out.newId();
+    if (!core.isMirrored || !core.hasDisk) return this.#lock(write);
+    write.log = core.log;
+    whenActive(core, this.#waitingForLog, write.key, write.offset, write.length, () => {
+      if (write.log === core.log) return this.#lock(write);
+      // The disk, and its log with it, went away while the write waited: it holds no reference anywhere.
+      write.log = null;
+      this.#start(write);
+    });
+  }
+
+  /** Gates: requests wait while it is not settled where a write has to go (W13). */
+  #isHeld(write: ClientWrite): boolean {
+    const core = this.#core;
+    if (core.holdReason() === null && !core.solo.blocksWrite()) return false;
+    core.hold(
+      () => this.#start(write),
+      (outcome) => this.#answer(write, outcome),
+    );
+    return true;
+  }
+
+  #lock(write: ClientWrite): void {
+    this.#core.disk.lock(write.key, write.offset, write.length, 'exclusive', () => this.#issue(write));
+  }
+
+  #issue(write: ClientWrite): void {
+    const core = this.#core;
+    // While it waited for the log or the lock, a gate may have closed or this node may have been fenced.
+    if (core.role !== 'Primary') {
+      this.#letGo(write);
+      return this.#answer(write, 'ESHUTDOWN');
+    }
+    if (core.holdReason() !== null || core.solo.blocksWrite()) {
+      this.#letGo(write);
+      return this.#start(write);
+    }
+    // A resync target that is Primary: its own writes wait for resync data that is on its way to the same blocks.
+    const { connection } = core;
+    if (connection.conn === 'Connected' && connection.phase.kind === 'syncTarget') {
+      const { sync } = connection.phase;
+      if (sync.isRequested(write.offset, write.length)) {
+        this.#letGo(write);
+        return sync.whenIdle(write.offset, write.length, () => this.#start(write));
+      }
+    }
+    const mirrored = core.isMirroring;
+    const local = core.hasDisk && (write.log !== null || !core.isMirrored);
+    if (!local && !mirrored) {
+      this.#letGo(write);
+      return this.#answer(write, 'EIO');
+    }
+    write.issuedAtMs = core.out.nowMs;
+    write.seq = core.out.newId();
+    this.#inFlight.set(write.seq, write);
+    if (mirrored) {
+      write.remote = 'pending';
+      const { op, offset, length, fua, noHole } = write;
+      core.send({ kind: 'write', seq: write.seq, op, offset, length, fua, noHole }, write.payload);
+      if (core.options.protocol === 'A') write.remote = 'done';
+    }
+    if (local) {
+      if (mirrored) write.epoch = core.epochs.begin(write.offset, write.length);
+      else if (core.isMirrored) core.outOfSync.mark(write.offset, write.length);
+      write.local = 'pending';
+      core.disk.write(
+        write.key,
+        write.op,
+        write.offset,
+        write.length,
+        write.payload,
+        write.noHole,
+        (outcome) => this.#onLocal(write, outcome),
+      );
+    } else {
+      core.disk.unlock(write.key);
+    }
+  }
+
+  /** Gives back lock and activity-log reference of a write that was not issued. */
+  #letGo(write: ClientWrite): void {
+    this.#core.disk.unlock(write.key);
+    write.log?.end(write.key, 0);
+    write.log = null;
+  }
+
+  #onLocal(write: ClientWrite, outcome: DiskOutcome): void {
+    const core = this.#core;
+    core.disk.unlock(write.key);
+    if (write.epoch > 0) core.epochs.localDone(write.epoch);
+    if (outcome === 'failed') return this.#onLocalFailed(write);
+    if (!write.fua) {
+      write.local = 'done';
+      return this.#settle(write);
+    }
+    core.disk.flush((flushed) => {
+      if (flushed === 'failed') return this.#onLocalFailed(write);
+      write.local = 'done';
+      this.#settle(write);
+    });
+  }
+
+  #onLocalFailed(write: ClientWrite): void {
+    const core = this.#core;
+    write.local = 'lost';
+    if (core.hasDisk && !core.isPeerUpToDate) {
+      // The only whole copy: the client is told, and the disk stays for what can still be read from it.
+      if (core.isMirrored) core.outOfSync.mark(write.offset, write.length);
+      this.#answer(write, 'EIO');
+      if (write.remote !== 'pending') this.#finish(write);
+      return;
+    }
+    core.disks.fail('a write to the backing device failed');
+    this.#settle(write);
+  }
+
+  /** Protocol C: the peer has written it. Protocol B: the peer has it. */
+  onPeerDone(seq: number): void {
+    const write = this.#inFlight.get(seq);
+    if (write === undefined || write.remote !== 'pending') return;
+    write.remote = 'done';
+    this.#settle(write);
+  }
+
+  /** The peer's disk failed with this write in flight; its session goes on. */
+  onPeerFailed(seq: number): void {
+    const write = this.#inFlight.get(seq);
+    if (write !== undefined) this.#loseRemote(write);
+  }
+
+  /** The peer, or its disk, is gone: what it has not acknowledged it may lack. The blocks are already marked. */
+  onPeerLost(): void {
+    for (const write of [...this.#inFlight.values()]) this.#loseRemote(write);
+  }
+
+  #loseRemote(write: ClientWrite): void {
+    const core = this.#core;
+    if (write.remote !== 'pending') return;
+    write.remote = 'lost';
+    // The local copy alone counts only when it is whole. A resync target's is not, and without a disk there is none.
+    if (core.diskState !== 'UpToDate' || write.local === 'none') write.again = true;
+    else core.outOfSync.mark(write.offset, write.length);
+    this.#settle(write);
+  }
+
+  #settle(write: ClientWrite): void {
+    if (write.local === 'pending' || write.remote === 'pending') return;
+    const core = this.#core;
+    if (write.again || (write.local === 'lost' && write.remote === 'lost')) {
+      this.#inFlight.delete(write.seq);
+      write.log?.end(write.key, 0);
+      Object.assign(write, { log: null, epoch: 0, local: 'none', remote: 'none', again: false });
+      if (!write.answered) this.#start(write);
+      return;
+    }
+    if (!write.answered && (write.local === 'lost' || write.remote === 'lost') && core.solo.mustRecord()) {
+      if (!this.#waitingForRecord.includes(write)) this.#waitingForRecord.push(write);
+      core.solo.begin();
+      return;
+    }
+    this.#answer(write, null);
+    this.#finish(write);
+  }
+
+  #finish(write: ClientWrite): void {
+    const core = this.#core;
+    this.#inFlight.delete(write.seq);
+    if (write.log === null) return;
+    // A lost copy's blocks are marked: nothing about this write is unstable any more.
+    write.log.end(write.key, write.remote === 'done' ? write.epoch : 0);
+    if (write.log === core.log && core.log.waitingCount > 0) this.pumpLog();
+  }
+
+  #answer(write: ClientWrite, outcome: ClientOutcome): void {
+    if (write.answered) return;
+    write.answered = true;
+    this.#core.complete(write.id, outcome);
+    if (this.#core.demoting) this.#core.roles.onDrained();
+  }
+
+  /** It is on record that the other copy lacks what is in flight. */
+  onRecorded(): void {
+    const waiting = this.#waitingForRecord;
+    this.#waitingForRecord = [];
+    for (const write of waiting) this.#settle(write);
+  }
+
+  /** This node is no longer to answer for its data: clients get an error, the disk finishes what it has begun. */
+  onFenced(): void {
+    const waiting = this.#waitingForRecord;
+    this.#waitingForRecord = [];
+    for (const write of this.#inFlight.values()) this.#answer(write, 'ESHUTDOWN');
+    for (const write of waiting) this.#finish(write);
+  }
+
+  pumpLog(): void {
+    pumpActivityLog(this.#core, this.#waitingForLog);
+  }
+
+  /** Whether anything depends on the peer's answer just now. */
+  get isWaitingForRecord(): boolean {
+    return this.#waitingForRecord.length > 0;
+  }
+
+  get isIdle(): boolean {
+    return this.#inFlight.size === 0 && this.#waitingForLog.size === 0;
+  }
+
+  /** When the oldest mirrored write that the peer has not answered was issued; null when there is none. */
+  oldestUnansweredMs(): number | null {
+    for (const write of this.#inFlight.values()) if (write.remote === 'pending') return write.issuedAtMs;
+    return null;
+  }
+
+  /** The log was replaced (the disk went away): nothing waits for it any more. */
+  onLogReplaced(): void {
+    const waiting = [...this.#waitingForLog.values()];
+    this.#waitingForLog.clear();
+    for (const then of waiting) then();
+  }
+}

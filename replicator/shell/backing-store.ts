@@ -1,0 +1,490 @@
+/**
+ * The device's bytes in a regular file or on a block device: reads, writes, zeroes, holes, flushes. It decides what
+ * runs on the calling thread and what in the thread pool; which operations may overlap is the caller's business
+ * (the core never has overlapping ones in flight). Opening and claiming a file is backing-opening.ts's.
+ *
+ * A write, zeroing, trim or flush that fails makes the store fail for good: what the disk holds is then not known
+ * any more, and after a failed fdatasync the kernel may have dropped the very pages a second one would have to
+ * write. A read that fails does not.
+ */
+import { close, fstat, ftruncate } from 'node:fs';
+import type { Stats } from 'node:fs';
+import type { AllocationExtent } from '../../nbd/block-device.ts';
+import { allocationExtents, isHoleWalk } from './allocation-map.ts';
+import type { SeekWalk } from './allocation-map.ts';
+import type { FileIo, IoDone } from './file-io.ts';
+import { blockDeviceBytes } from './libc.ts';
+import type { Allocation } from './libc.ts';
+import { QuickPath, defaultQuickPath } from './quick-path.ts';
+
+/** Larger ones go to the thread pool at once. Bytes. */
+const quickWriteBytesMax = 128 * 1024;
+const quickReadBytesMax = 256 * 1024;
+const quickAllocationBytesMax = 1024 * 1024;
+/** Zeroes are written in pieces of this size where the file system can do no better. */
+const zeroPieceBytes = 1024 * 1024;
+/** Trim rounds inward to this; a block device takes nothing finer. */
+const trimGranularityBytes = 4096;
+
+export interface BackingStoreOptions {
+  readonly fd: number;
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly kind: 'file' | 'device';
+  /** SEEK_DATA tells the truth here also of what has just been written; otherwise everything counts as data. */
+  readonly tellsHoles: boolean;
+  /** The file system is memory: reading never waits for a disk. */
+  readonly inMemory: boolean;
+  readonly io: FileIo;
+  /** Monotonic milliseconds. */
+  readonly nowMs: () => number;
+}
+
+/** `null` is success. May be called before the method returns; exactly once. */
+export type StoreDone = (error: Error | null) => void;
+
+export class BackingStore {
+  readonly path: string;
+  readonly #fd: number;
+  readonly #kind: 'file' | 'device';
+  readonly #tellsHoles: boolean;
+  readonly #inMemory: boolean;
+  readonly #io: FileIo;
+  readonly #quickWrites: QuickPath;
+  readonly #quickReads: QuickPath;
+  readonly #quickAllocation: QuickPath;
+  readonly #quickSeeks: QuickPath;
+  readonly #unsupported = new Set<Allocation>();
+  #sizeBytes: number;
+  #readsCached: boolean;
+  #failure: Error | null = null;
+  #closing: Promise<void> | null = null;
+  /** Operations handed to the thread pool and not yet answered; the descriptor stays open for them. */
+  #inFlight = 0;
+  #whenIdle: (() => void) | null = null;
+  #flushRunning = false;
+  #flushWaiting: StoreDone[] = [];
+
+  constructor(options: BackingStoreOptions) {
+    this.path = options.path;
+    this.#fd = options.fd;
+    this.#sizeBytes = options.sizeBytes;
+    this.#kind = options.kind;
+    this.#tellsHoles = options.tellsHoles;
+    this.#inMemory = options.inMemory;
+    this.#readsCached = !options.inMemory;
+    this.#io = options.io;
+    const quick = { ...defaultQuickPath, nowMs: options.nowMs };
+    this.#quickWrites = new QuickPath(quick);
+    this.#quickReads = new QuickPath(quick);
+    this.#quickAllocation = new QuickPath(quick);
+    this.#quickSeeks = new QuickPath(quick);
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  /** The error that made the store fail for good; null while it works. */
+  get failure(): Error | null {
+    return this.#failure;
+  }
+
+  /** Zeroes cost no writing of zeroes here, as far as is known (NBD_CMD_FLAG_FAST_ZERO). */
+  get zeroesFast(): boolean {
+    return !this.#unsupported.has('punch') || !this.#unsupported.has('zeroRange');
+  }
+
+  write(offset: number, data: Uint8Array, done: StoreDone): void {
+    this.#assertRange(offset, data.byteLength);
+    if (this.#isRefused(done)) return;
+    if (data.byteLength <= quickWriteBytesMax && this.#quickWrites.isOpen()) {
+      this.#now(done, () => this.#quickWrites.run(() => this.#io.writeNow(this.#fd, data, offset)));
+      return;
+    }
+    this.#io.write(this.#fd, data, offset, this.#pooled(done));
+  }
+
+  /** On success `data` has exactly `lengthBytes`, is the caller's, and is not touched again. */
+  read(
+    offset: number,
+    lengthBytes: number,
+    done: (error: Error | null, data: Uint8Array | null) => void,
+  ): void {
+    this.#assertRange(offset, lengthBytes);
+    const refusal = this.#refusal();
+    if (refusal !== null) {
+      done(refusal, null);
+      return;
+    }
+    const data = Buffer.allocUnsafe(lengthBytes);
+    let cached = 0;
+    if (lengthBytes <= quickReadBytesMax) {
+      if (this.#inMemory && this.#quickReads.isOpen()) {
+        const error = attempt(() => this.#quickReads.run(() => this.#io.readNow(this.#fd, data, offset)));
+        done(error, error === null ? data : null);
+        return;
+      }
+      if (this.#readsCached) cached = this.#readCached(data, offset);
+      if (cached === lengthBytes) {
+        done(null, data);
+        return;
+      }
+    }
+    const finish = this.#counted((error: Error | null) => done(error, error === null ? data : null));
+    this.#io.read(this.#fd, data.subarray(cached), offset + cached, finish);
+  }
+
+  /**
+   * A hint: gives up the 4 KiB blocks that lie wholly in the range; what is left reads as zeroes, or, where the
+   * file system cannot punch holes, as before. Never slow. Two replicas on different file systems may thus differ
+   * afterwards: whoever needs the same bytes on both asks for `writeZeroes` of the rounded range.
+   */
+  trim(offset: number, lengthBytes: number, done: StoreDone): void {
+    this.#assertRange(offset, lengthBytes);
+    if (this.#isRefused(done)) return;
+    const { start, end } = roundInward(offset, offset + lengthBytes);
+    if (start >= end) {
+      done(null);
+      return;
+    }
+    this.#allocate('punch', start, end - start, (error) => done(error));
+  }
+
+  /** Exact to the byte. `noHole`: the range stays or becomes allocated, where the file system has a way to. */
+  writeZeroes(offset: number, lengthBytes: number, noHole: boolean, done: StoreDone): void {
+    this.#assertRange(offset, lengthBytes);
+    if (this.#isRefused(done)) return;
+    if (this.#kind === 'file') {
+      this.#zero(offset, lengthBytes, noHole, done);
+      return;
+    }
+    // A block device zeroes whole blocks only; the edges are written.
+    const end = offset + lengthBytes;
+    const inner = roundInward(offset, end);
+    if (inner.start >= inner.end) {
+      this.#writeZeroPieces(offset, end, done);
+      return;
+    }
+    inOrder(
+      [
+        (next) => this.#writeZeroPieces(offset, inner.start, next),
+        (next) => this.#zero(inner.start, inner.end - inner.start, noHole, next),
+        (next) => this.#writeZeroPieces(inner.end, end, next),
+      ],
+      done,
+    );
+  }
+
+  /**
+   * Everything whose `done` came before this call is on stable storage (fdatasync(2)). Flushes that arrive while
+   * one is running wait for it and share the next: only a sync begun after a write is known to cover it.
+   */
+  flush(done: StoreDone): void {
+    if (this.#isRefused(done)) return;
+    this.#flushWaiting.push(done);
+    if (!this.#flushRunning) this.#runFlush();
+  }
+
+  /** See BlockDevice.blockStatus; `maxExtents` at least 1. */
+  blockStatus(
+    offset: number,
+    lengthBytes: number,
+    maxExtents: number,
+    done: (error: Error | null, extents: readonly AllocationExtent[]) => void,
+  ): void {
+    this.#assertRange(offset, lengthBytes);
+    const allData = [{ lengthBytes, hole: false, zero: false }];
+    this.#walk(allocationExtents(offset, lengthBytes, maxExtents), allData, (error, extents) =>
+      done(error, extents ?? []),
+    );
+  }
+
+  /** Whether nothing of the range is allocated, so that it reads as zeroes. False when in doubt. */
+  isHole(offset: number, lengthBytes: number, done: (error: Error | null, hole: boolean) => void): void {
+    this.#assertRange(offset, lengthBytes);
+    this.#walk(isHoleWalk(offset, lengthBytes), false, (error, hole) => done(error, hole ?? false));
+  }
+
+  /**
+   * Makes room for a larger device: extends a file, checks a block device. A file that was larger than the device
+   * keeps what it had there, so the new range is not known to be zero. Durable with the next flush.
+   */
+  growTo(sizeBytes: number, done: StoreDone): void {
+    if (this.#isRefused(done)) return;
+    if (sizeBytes < this.#sizeBytes) {
+      done(new Error(`${this.path} cannot shrink from ${this.#sizeBytes} to ${sizeBytes} bytes`));
+      return;
+    }
+    const finish = (error: Error | null): void => {
+      if (error === null) this.#sizeBytes = sizeBytes;
+      done(error);
+    };
+    if (this.#kind === 'device') {
+      const room = blockDeviceBytes(this.#fd);
+      finish(room >= sizeBytes ? null : new Error(`${this.path} has ${room} bytes, not ${sizeBytes}`));
+      return;
+    }
+    fstat(
+      this.#fd,
+      this.#counted((error: Error | null, stats: Stats) => {
+        if (error !== null) finish(error);
+        else if (stats.size >= sizeBytes) finish(null);
+        else ftruncate(this.#fd, sizeBytes, this.#counted(finish));
+      }),
+    );
+  }
+
+  /** Ends what is in flight, then gives the file up (and with it the lock). Flushes nothing. Resolves once, for all callers. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    if (this.#inFlight > 0) {
+      await new Promise<void>((resolve) => {
+        this.#whenIdle = resolve;
+      });
+    }
+    await new Promise<void>((resolve, reject) => {
+      close(this.#fd, (error) => {
+        if (error) reject(error);
+        else resolve();
+      });
+    });
+  }
+
+  #runFlush(): void {
+    const sharing = this.#flushWaiting;
+    this.#flushWaiting = [];
+    this.#flushRunning = true;
+    const finish = this.#pooled((error) => {
+      this.#flushRunning = false;
+      // Those that came later would be told the same: nothing they wait for can become stable any more.
+      const failed = this.#failure === null ? [] : this.#flushWaiting.splice(0);
+      for (const done of sharing) done(error);
+      for (const done of failed) done(this.#failure);
+      if (!this.#flushRunning && this.#flushWaiting.length > 0) this.#runFlush();
+    });
+    this.#io.fdatasync(this.#fd, finish);
+  }
+
+  /** Zeroes by the cheapest way the file system has. */
+  #zero(offset: number, lengthBytes: number, noHole: boolean, done: StoreDone): void {
+    const byWriting: Way = (next) =>
+      this.#writeZeroPieces(offset, offset + lengthBytes, (e) => next(e, true));
+    const by =
+      (how: Allocation): Way =>
+      (next) =>
+        this.#allocate(how, offset, lengthBytes, next);
+    /** tmpfs has no zero range, but holes and allocation. */
+    const byAllocating: Way = (next) =>
+      this.#allocate('punch', offset, lengthBytes, (error, punched) => {
+        if (error !== null || !punched) next(error, punched);
+        else this.#allocate('allocate', offset, lengthBytes, next);
+      });
+    firstThatWorks(
+      noHole ? [by('zeroRange'), byAllocating, byWriting] : [by('punch'), by('zeroRange'), byWriting],
+      done,
+    );
+  }
+
+  /** `worked` is false, without error, where the file system has no such operation. */
+  #allocate(
+    how: Allocation,
+    offset: number,
+    lengthBytes: number,
+    next: (error: Error | null, worked: boolean) => void,
+  ): void {
+    if (this.#unsupported.has(how)) {
+      next(null, false);
+      return;
+    }
+    const answer = (error: Error | null): void => {
+      if (error !== null && this.#isUnsupported(error)) {
+        this.#unsupported.add(how);
+        next(null, false);
+      } else {
+        if (error !== null) this.#fail(error);
+        next(error, error === null);
+      }
+    };
+    if (lengthBytes <= quickAllocationBytesMax && this.#quickAllocation.isOpen()) {
+      const call = (): void => this.#io.fallocateNow(this.#fd, how, offset, lengthBytes);
+      answer(attempt(() => this.#quickAllocation.run(call)));
+      return;
+    }
+    this.#io.fallocate(this.#fd, how, offset, lengthBytes, this.#counted(answer));
+  }
+
+  #isUnsupported(error: Error): boolean {
+    const code = codeOf(error);
+    // A block device answers EINVAL when its own blocks are larger than the range's alignment.
+    return code === 'ENOTSUP' || code === 'ENOSYS' || (this.#kind === 'device' && code === 'EINVAL');
+  }
+
+  #writeZeroPieces(start: number, end: number, done: StoreDone): void {
+    if (start >= end) {
+      done(null);
+      return;
+    }
+    const length = Math.min(zeroPieceBytes, end - start);
+    this.#io.write(
+      this.#fd,
+      zeroes.subarray(0, length),
+      start,
+      this.#pooled((error) => {
+        if (error === null) this.#writeZeroPieces(start + length, end, done);
+        else done(error);
+      }),
+    );
+  }
+
+  /** Bytes of `data` filled from the page cache without waiting. */
+  #readCached(data: Uint8Array, offset: number): number {
+    const answer = this.#io.readCached(this.#fd, data, offset);
+    if (typeof answer === 'number') return answer;
+    if (answer === 'ENOTSUP' || answer === 'ENOSYS') this.#readsCached = false;
+    return 0;
+  }
+
+  /** Runs a walk on this thread while that is quick, otherwise off it. `unknown`: the answer where holes are not told. */
+  #walk<Result>(
+    walk: SeekWalk<Result>,
+    unknown: Result,
+    done: (error: Error | null, result: Result | null) => void,
+  ): void {
+    const refusal = this.#refusal();
+    if (refusal !== null) done(refusal, null);
+    else if (!this.#tellsHoles) done(null, unknown);
+    else if (this.#quickSeeks.isOpen()) {
+      let result: Result | null = null;
+      const error = attempt(() => {
+        result = this.#quickSeeks.run(() => {
+          let turn = walk.next();
+          while (turn.done !== true) {
+            turn = walk.next(this.#io.seekNow(this.#fd, turn.value.offset, turn.value.target));
+          }
+          return turn.value;
+        });
+      });
+      done(error, result);
+    } else this.#walkPooled(walk, walk.next(), done);
+  }
+
+  #walkPooled<Result>(
+    walk: SeekWalk<Result>,
+    turn: ReturnType<SeekWalk<Result>['next']>,
+    done: (error: Error | null, result: Result | null) => void,
+  ): void {
+    if (turn.done === true) {
+      done(null, turn.value);
+      return;
+    }
+    const answer = this.#counted((error: Error | null, found: number | null) => {
+      if (error === null) this.#walkPooled(walk, walk.next(found), done);
+      else done(error, null);
+    });
+    this.#io.seek(this.#fd, turn.value.offset, turn.value.target, answer);
+  }
+
+  /** On this thread; an error fails the store. */
+  #now(done: StoreDone, operation: () => void): void {
+    const error = attempt(operation);
+    if (error !== null) this.#fail(error);
+    done(error);
+  }
+
+  /** Counts an operation of the pool; its error fails the store. */
+  #pooled(done: StoreDone): IoDone {
+    return this.#counted((error: Error | null) => {
+      if (error !== null) this.#fail(error);
+      done(error);
+    });
+  }
+
+  #counted<Answer extends unknown[]>(answer: (...values: Answer) => void): (...values: Answer) => void {
+    this.#inFlight += 1;
+    return (...values) => {
+      // A follow-up begun by the answer (the next piece, the next seek) is counted before this one ends.
+      answer(...values);
+      this.#inFlight -= 1;
+      if (this.#inFlight === 0) this.#whenIdle?.();
+    };
+  }
+
+  #fail(error: Error): void {
+    this.#failure ??= error;
+  }
+
+  #refusal(): Error | null {
+    return this.#closing === null ? this.#failure : new Error(`${this.path} is closed`);
+  }
+
+  #isRefused(done: StoreDone): boolean {
+    const refusal = this.#refusal();
+    if (refusal !== null) done(refusal);
+    return refusal !== null;
+  }
+
+  /** The callers have checked; a write beyond the device would grow the file, so it is checked again here. */
+  #assertRange(offset: number, lengthBytes: number): void {
+    const isWithin =
+      Number.isSafeInteger(offset) &&
+      offset >= 0 &&
+      lengthBytes > 0 &&
+      offset + lengthBytes <= this.#sizeBytes;
+    if (!isWithin) {
+      throw new RangeError(
+        `${lengthBytes} bytes at ${offset} are not within the ${this.#sizeBytes} of ${this.path}`,
+      );
+    }
+  }
+}
+
+const zeroes = Buffer.alloc(zeroPieceBytes);
+
+/** One way of zeroing: tells whether it worked here, or failed. */
+type Way = (next: (error: Error | null, worked: boolean) => void) => void;
+
+function firstThatWorks(ways: readonly Way[], done: StoreDone): void {
+  const [way, ...others] = ways;
+  if (way === undefined) throw new Error('the last way always works');
+  way((error, worked) => {
+    if (error !== null || worked) done(error);
+    else firstThatWorks(others, done);
+  });
+}
+
+function inOrder(steps: readonly ((next: StoreDone) => void)[], done: StoreDone): void {
+  const [step, ...others] = steps;
+  if (step === undefined) {
+    done(null);
+    return;
+  }
+  step((error) => {
+    if (error === null) inOrder(others, done);
+    else done(error);
+  });
+}
+
+function roundInward(start: number, end: number): { readonly start: number; readonly end: number } {
+  return {
+    start: Math.ceil(start / trimGranularityBytes) * trimGranularityBytes,
+    end: Math.floor(end / trimGranularityBytes) * trimGranularityBytes,
+  };
+}
+
+function attempt(operation: () => void): Error | null {
+  try {
+    operation();
+    return null;
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error));
+  }
+}
+
+function codeOf(error: Error): string | null {
+  return 'code' in error && typeof error.code === 'string' ? error.code : null;
+}

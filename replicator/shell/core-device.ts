@@ -1,0 +1,93 @@
+/** The block device that the NBD server exports: client requests become events of the core, its completions their answers. */
+import type {
+  AllocationExtent,
+  BlockDevice,
+  DeviceError,
+  Done,
+  ReadDone,
+  WriteOptions,
+  ZeroOptions,
+} from '../../nbd/block-device.ts';
+import type { Core } from '../core/core.ts';
+import type { Event } from '../core/event.ts';
+import type { Payload } from '../core/packet.ts';
+import type { LocalIo } from './local-io.ts';
+
+export class CoreDevice implements BlockDevice {
+  readonly sizeBytes: number;
+  readonly #core: Core;
+  readonly #io: LocalIo;
+  readonly #post: (event: Event) => void;
+  readonly #waiting = new Map<number, ReadDone>();
+  #nextId = 1;
+
+  constructor(sizeBytes: number, core: Core, io: LocalIo, post: (event: Event) => void) {
+    this.sizeBytes = sizeBytes;
+    this.#core = core;
+    this.#io = io;
+    this.#post = post;
+  }
+
+  read(offset: number, length: number, done: ReadDone): void {
+    this.#post({ kind: 'clientRead', id: this.#wait(done), offset, length });
+  }
+
+  write(offset: number, data: Uint8Array, options: WriteOptions, done: Done): void {
+    const id = this.#wait(done);
+    this.#post({ kind: 'clientWrite', id, offset, length: data.byteLength, payload: data, fua: options.fua });
+  }
+
+  flush(done: Done): void {
+    this.#post({ kind: 'clientFlush', id: this.#wait(done) });
+  }
+
+  trim(offset: number, length: number, options: WriteOptions, done: Done): void {
+    this.#post({ kind: 'clientTrim', id: this.#wait(done), offset, length, fua: options.fua, noHole: false });
+  }
+
+  writeZeroes(offset: number, length: number, options: ZeroOptions, done: Done): void {
+    // Refused quickly rather than found out slowly, on either node.
+    if (options.fastZero && this.#io.store?.zeroesFast !== true) return done('ENOTSUP');
+    const { fua, noHole } = options;
+    this.#post({ kind: 'clientZeroes', id: this.#wait(done), offset, length, fua, noHole });
+  }
+
+  /** A hint; the page cache of the backing file is left to itself. */
+  cache(_offset: number, _length: number, done: Done): void {
+    done(null);
+  }
+
+  blockStatus(
+    offset: number,
+    length: number,
+    maxExtents: number,
+    done: (error: DeviceError | null, extents: readonly AllocationExtent[]) => void,
+  ): void {
+    const { store } = this.#io;
+    // Only what is served from this disk can be told from it; "allocated" is always true enough.
+    if (store === null || this.#core.diskState !== 'UpToDate') {
+      return done(null, [{ lengthBytes: length, hole: false, zero: false }]);
+    }
+    store.blockStatus(offset, length, maxExtents, (error, extents) =>
+      done(error === null ? null : 'EIO', extents),
+    );
+  }
+
+  complete(id: number, outcome: DeviceError | null, data: Uint8Array | null): void {
+    const done = this.#waiting.get(id);
+    this.#waiting.delete(id);
+    done?.(outcome, data);
+  }
+
+  #wait(done: ReadDone): number {
+    const id = this.#nextId++;
+    this.#waiting.set(id, done);
+    return id;
+  }
+}
+
+/** Payloads are opaque to the core; here they are bytes, and nothing else ever was handed in. */
+export function asBytes(payload: Payload | null): Uint8Array | null {
+  if (payload === null || payload instanceof Uint8Array) return payload;
+  throw new TypeError('a payload that is not bytes');
+}

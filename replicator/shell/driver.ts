@@ -1,0 +1,358 @@
+/**
+ * The driver of one resource: hands events to the core one at a time and carries its effects out, in order, on the real
+ * disk, metadata, link and clock. An effect that completes at once is an event like any other: it waits its turn.
+ */
+import { randomBytes } from 'node:crypto';
+import type { Command } from '../core/command.ts';
+import { Core } from '../core/core.ts';
+import type { Decision } from '../core/decision.ts';
+import type { Effect } from '../core/effect.ts';
+import type { DiskOpenOutcome, Event } from '../core/event.ts';
+import type { MetadataImage, Superblock } from '../core/metadata.ts';
+import type { CommandResult } from '../core/refusal.ts';
+import { refuse } from '../core/refusal.ts';
+import type { Generation } from '../core/vocabulary.ts';
+import { openBackingStore } from './backing-opening.ts';
+import type { BackingStore } from './backing-store.ts';
+import type { Binding } from './backing-identity.ts';
+import { asBytes, CoreDevice } from './core-device.ts';
+import { LocalIo } from './local-io.ts';
+import { PeerLink } from './link.ts';
+import type { MetadataStore } from './metadata-store.ts';
+import { openMetadata } from './metadata-store.ts';
+import type { OpenResult, ResourceNode, ResourceNodeHooks, ResourceNodeOptions } from './resource-node.ts';
+
+const tickIntervalMs = 100;
+const maxDecisions = 100;
+/** SIGTERM leaves five seconds to everything (design.md, section 5). */
+const stopDeadlineMs = 4_000;
+
+/** Opens metadata, backing device and link, and starts the core. Refusals name what is wrong and what to do. */
+export async function openResourceNode(
+  options: ResourceNodeOptions,
+  hooks: ResourceNodeHooks,
+): Promise<OpenResult> {
+  const metadata = await openMetadata({
+    path: options.metadataPath,
+    resourceName: options.resourceName,
+    nodeName: options.core.nodeName,
+    onFatal: (message) => hooks.panic(message),
+  });
+  if (!metadata.ok) return metadata;
+  const { store: metadataStore, content } = metadata;
+  const recorded = content.recorded;
+  const giveUp = async (result: Extract<OpenResult, { ok: false }>): Promise<OpenResult> => {
+    await metadataStore.close();
+    return result;
+  };
+  if (recorded !== null && recorded.image.superblock.sizeBytes !== options.core.sizeBytes) {
+    const { sizeBytes } = recorded.image.superblock;
+    return giveUp({
+      ok: false,
+      refusal: {
+        code: 'metadata-foreign',
+        reason: `The metadata in ${options.metadataPath} is of a device of ${sizeBytes} bytes, not ${options.core.sizeBytes}.`,
+        nextStep: 'Define the resource with its old size, or under another name.',
+      },
+    });
+  }
+  const backing = await openBackingStore({
+    path: options.backing.path,
+    sizeBytes: options.core.sizeBytes,
+    create: options.backing.create,
+    identity: content.identity,
+    binding: recorded?.binding ?? null,
+  });
+  if (!backing.ok) return giveUp(backing);
+  const image: MetadataImage = recorded?.image ?? {
+    superblock: newSuperblock(options.core.sizeBytes, backing.origin),
+    active: [],
+    chunks: [],
+  };
+  if (recorded === null) {
+    await new Promise<void>((resolve) =>
+      metadataStore.initialise(image.superblock, backing.binding, resolve),
+    );
+  }
+  const driver = new Driver(
+    options,
+    hooks,
+    metadataStore,
+    { identity: content.identity, binding: backing.binding },
+    backing.store,
+  );
+  const listening = await driver.start(image);
+  if (listening === null) return { ok: true, node: driver };
+  await backing.store.close();
+  return giveUp(listening);
+}
+
+function newSuperblock(sizeBytes: number, origin: Superblock['origin']): Superblock {
+  return {
+    sizeBytes,
+    // A backing found under this identity, though no superblock was written: its creation was cut short before anyone used it.
+    origin: origin === 'settled' ? 'created-with-data' : origin,
+    current: newGeneration(),
+    bitmap: [],
+    history: [],
+    disk: 'Consistent',
+    primary: false,
+    writer: false,
+    linked: false,
+    peerExcluded: false,
+    detached: false,
+  };
+}
+
+function newGeneration(): Generation {
+  for (;;) {
+    const generation = randomBytes(8).readBigUInt64BE();
+    if (generation !== 0n) return generation;
+  }
+}
+
+interface BackingClaim {
+  readonly identity: string;
+  readonly binding: Binding;
+}
+
+class Driver implements ResourceNode {
+  readonly #options: ResourceNodeOptions;
+  readonly #hooks: ResourceNodeHooks;
+  readonly #metadata: MetadataStore;
+  readonly #claim: BackingClaim;
+  readonly #core: Core;
+  readonly #link: PeerLink | null;
+  readonly #io: LocalIo;
+  readonly #commands = new Map<number, (result: CommandResult) => void>();
+  readonly #decisions: Decision[] = [];
+  readonly device: CoreDevice;
+  replicationPort = 0;
+  #queue: Event[] = [];
+  #running = false;
+  #nextCommand = 1;
+  #ticker: NodeJS.Timeout | null = null;
+  #state: 'running' | 'panicked' | 'stopped' = 'running';
+  #onStopped: () => void = () => undefined;
+
+  constructor(
+    options: ResourceNodeOptions,
+    hooks: ResourceNodeHooks,
+    metadata: MetadataStore,
+    claim: BackingClaim,
+    backing: BackingStore,
+  ) {
+    this.#options = options;
+    this.#hooks = hooks;
+    this.#metadata = metadata;
+    this.#claim = claim;
+    this.#core = new Core(options.core, { newGeneration });
+    this.#io = new LocalIo(backing, (event) => this.#post(event));
+    this.device = new CoreDevice(options.core.sizeBytes, this.#core, this.#io, (event) => this.#post(event));
+    this.#link = options.replication === null ? null : this.#createLink(options.replication);
+  }
+
+  #createLink(replication: NonNullable<ResourceNodeOptions['replication']>): PeerLink {
+    const { nodeName, peerName, handshakeTimeoutMs } = this.#options.core;
+    return new PeerLink({
+      resourceName: this.#options.resourceName,
+      nodeName,
+      peerName: peerName ?? '',
+      secret: replication.secret,
+      listen: replication.listen,
+      peerAddress: replication.peerAddress,
+      connectIntervalMs: replication.connectIntervalMs,
+      probeTimeoutMs: replication.probeTimeoutMs,
+      handshakeTimeoutMs,
+      hooks: {
+        onLinkUp: (session) => this.#post({ kind: 'linkUp', session }),
+        onLinkDown: (session, why, detail) => this.#post({ kind: 'linkDown', session, why, detail }),
+        onLinkRefused: (detail) => this.#post({ kind: 'linkRefused', detail }),
+        onPacket: (session, packet, payload) => this.#post({ kind: 'packet', session, packet, payload }),
+        onDrain: () => undefined,
+      },
+    });
+  }
+
+  /** Null when all is well; otherwise the refusal, with nothing left running. */
+  async start(image: MetadataImage): Promise<Extract<OpenResult, { ok: false }> | null> {
+    if (this.#link !== null) {
+      const listening = await this.#link.start();
+      if (!listening.ok) {
+        const { host, port } = this.#options.replication?.listen ?? { host: '', port: 0 };
+        return {
+          ok: false,
+          refusal: {
+            code: 'address-in-use',
+            reason: `The replication address ${host}:${port} cannot be listened on: ${listening.detail}.`,
+            nextStep: 'End what uses it, or choose another replication.listen.',
+          },
+        };
+      }
+      this.replicationPort = listening.port;
+    }
+    this.#post({ kind: 'tick', nowMs: performance.now() });
+    this.#post({ kind: 'diskOpened', id: 0, outcome: { kind: 'opened', image } });
+    this.#ticker = setInterval(() => this.#post({ kind: 'tick', nowMs: performance.now() }), tickIntervalMs);
+    return null;
+  }
+
+  status(): ReturnType<Core['status']> {
+    return this.#core.status();
+  }
+
+  command(command: Command): Promise<CommandResult> {
+    if (this.#state !== 'running') {
+      return Promise.resolve(refuse('shutting-down', 'this resource is stopping', 'start it again'));
+    }
+    return new Promise((resolve) => {
+      const id = this.#nextCommand++;
+      this.#commands.set(id, resolve);
+      this.#post({ kind: 'command', id, command });
+    });
+  }
+
+  decisions(): readonly Decision[] {
+    return this.#decisions;
+  }
+
+  setClientCount(count: number): void {
+    this.#post({ kind: 'clients', count });
+  }
+
+  async stop(): Promise<void> {
+    if (this.#state === 'stopped') return;
+    if (this.#state === 'running') {
+      await new Promise<void>((resolve) => {
+        const deadline = setTimeout(() => {
+          this.#hooks.log(
+            'warn',
+            `not stopped cleanly within ${stopDeadlineMs} ms: the next start recovers as after a crash`,
+          );
+          resolve();
+        }, stopDeadlineMs);
+        this.#onStopped = () => {
+          clearTimeout(deadline);
+          resolve();
+        };
+        void this.command({ kind: 'stop' });
+      });
+    }
+    this.#state = 'stopped';
+    if (this.#ticker !== null) clearInterval(this.#ticker);
+    for (const resolve of this.#commands.values())
+      resolve(refuse('shutting-down', 'this resource is stopping', 'start it again'));
+    this.#commands.clear();
+    await this.#link?.stop();
+    await this.#io.close();
+    await this.#metadata.close();
+  }
+
+  /** Events that arise while effects are carried out wait until all effects of the step are. */
+  #post(event: Event): void {
+    if (this.#state !== 'running') return;
+    this.#queue.push(event);
+    if (this.#running) return;
+    this.#running = true;
+    try {
+      for (let at = 0; at < this.#queue.length; at++) {
+        const next = this.#queue[at];
+        if (next === undefined || !this.#isRunning()) break;
+        for (const effect of this.#core.step(next)) this.#carryOut(effect);
+      }
+    } catch (error) {
+      // A bug: what the core holds is not to be trusted, so nothing more is acknowledged.
+      this.#panic(error instanceof Error ? (error.stack ?? error.message) : String(error));
+    } finally {
+      this.#queue = [];
+      this.#running = false;
+    }
+  }
+
+  #isRunning(): boolean {
+    return this.#state === 'running';
+  }
+
+  #panic(message: string): void {
+    if (this.#state !== 'running') return;
+    this.#state = 'panicked';
+    this.#hooks.panic(message);
+  }
+
+  #carryOut(effect: Effect): void {
+    if (!this.#isRunning()) return;
+    switch (effect.kind) {
+      case 'writeLocal':
+        return this.#io.write(
+          effect.id,
+          effect.op,
+          effect.offset,
+          effect.length,
+          asBytes(effect.payload),
+          effect.noHole,
+        );
+      case 'readLocal':
+        return this.#io.read(effect.id, effect.offset, effect.length, effect.wantHole);
+      case 'flushLocal':
+        return this.#io.flush(effect.id);
+      case 'commit':
+        return this.#metadata.commit(effect.transaction, () =>
+          this.#post({ kind: 'metadataCommitted', id: effect.id }),
+        );
+      case 'send':
+        return this.#link?.send(effect.session, effect.packet, asBytes(effect.payload));
+      case 'wantLink':
+        return this.#link?.setWanted(effect.want);
+      case 'closeLink':
+        return this.#link?.closeSession(effect.session, effect.why);
+      case 'probe':
+        void this.#link?.probe().then((outcome) => this.#post({ kind: 'probed', id: effect.id, outcome }));
+        return;
+      case 'publishState':
+        return this.#link?.publishState(effect.state);
+      case 'complete':
+        return this.device.complete(effect.id, effect.outcome, asBytes(effect.payload));
+      case 'commandDone': {
+        const resolve = this.#commands.get(effect.id);
+        this.#commands.delete(effect.id);
+        resolve?.(effect.result);
+        return;
+      }
+      case 'serveClients':
+        return this.#hooks.serveClients(effect.serve);
+      case 'closeDisk':
+        return this.#io.detach();
+      case 'openDisk':
+        void this.#openDisk().then((outcome) => this.#post({ kind: 'diskOpened', id: effect.id, outcome }));
+        return;
+      case 'statusChanged':
+        return this.#hooks.statusChanged();
+      case 'decided':
+        this.#decisions.push(effect.decision);
+        if (this.#decisions.length > maxDecisions) this.#decisions.shift();
+        return this.#hooks.decided(effect.decision);
+      case 'log':
+        return this.#hooks.log(effect.level, effect.message);
+      case 'panic':
+        return this.#panic(effect.message);
+      case 'stopped':
+        return this.#onStopped();
+      default:
+        return effect satisfies never;
+    }
+  }
+
+  async #openDisk(): Promise<DiskOpenOutcome> {
+    await this.#io.close();
+    const opened = await openBackingStore({
+      path: this.#options.backing.path,
+      sizeBytes: this.#options.core.sizeBytes,
+      create: false,
+      identity: this.#claim.identity,
+      binding: this.#claim.binding,
+    });
+    if (!opened.ok) return { kind: 'refused', refusal: opened.refusal };
+    this.#io.attach(opened.store);
+    return { kind: 'opened', image: { superblock: this.#core.meta.superblock, active: [], chunks: [] } };
+  }
+}

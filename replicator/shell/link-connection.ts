@@ -1,0 +1,134 @@
+/**
+ * One TCP connection between peers: frames in and out of a socket, and its end. It does not know what the frames
+ * mean. Once it has ended, for whatever reason, nothing of it is delivered any more.
+ */
+import type { Socket } from 'node:net';
+import type { LinkDownReason } from '../core/event.ts';
+import { FrameDecoder } from '../wire/frame-decoder.ts';
+import type { FramePhase } from '../wire/frame-decoder.ts';
+import { FrameEncoder } from '../wire/frame-encoder.ts';
+import type { HandshakeConnection } from './handshake.ts';
+import type { LinkClock } from './link-clock.ts';
+
+export interface LinkConnectionOptions {
+  readonly socket: Socket;
+  readonly clock: LinkClock;
+  /** How long `close` waits for the other side to take what was sent. */
+  readonly closeTimeoutMs: number;
+}
+
+export class LinkConnection implements HandshakeConnection {
+  readonly frames = new FrameEncoder();
+  /** Settles when the socket is gone. */
+  readonly closed: Promise<void>;
+  readonly #socket: Socket;
+  readonly #options: LinkConnectionOptions;
+  readonly #decoder = new FrameDecoder({ bounds: new Map(), deliver: () => undefined });
+  #onEnded: (why: LinkDownReason, detail: string) => void = () => undefined;
+  #onDrain: () => void = () => undefined;
+  #ended = false;
+  #feeding = false;
+  #flushScheduled = false;
+
+  constructor(options: LinkConnectionOptions) {
+    this.#options = options;
+    this.#socket = options.socket;
+    this.closed = new Promise((resolve) => this.#socket.once('close', () => resolve()));
+    this.#socket.on('data', (chunk: Buffer) => this.#feed(chunk));
+    this.#socket.on('drain', () => {
+      if (!this.#ended) this.#onDrain();
+    });
+    this.#socket.on('end', () => this.#end('BrokenPipe', this.#endDetail()));
+    this.#socket.on('error', (error) => this.#end('NetworkFailure', error.message));
+    this.#socket.on('close', () => this.#end('NetworkFailure', 'the connection was closed'));
+  }
+
+  /** Bytes that have not been handed to the network yet. */
+  get bufferedBytes(): number {
+    return this.frames.pendingBytes + this.#socket.writableLength;
+  }
+
+  get remote(): string {
+    return `${this.#socket.remoteAddress ?? 'a closed connection'}:${this.#socket.remotePort ?? 0}`;
+  }
+
+  become(phase: FramePhase): void {
+    this.#decoder.become(phase);
+  }
+
+  /** Called once, unless this side ends the connection itself by `close` or `destroy`. */
+  onEnded(ended: (why: LinkDownReason, detail: string) => void): void {
+    this.#onEnded = ended;
+  }
+
+  /** Called when all that was buffered, after the socket had been full, is with the network. */
+  onDrain(drained: () => void): void {
+    this.#onDrain = drained;
+  }
+
+  /** Send all that was encoded so far, in one system call where the network takes it. */
+  flush(): void {
+    if (this.frames.pendingBytes === 0) return;
+    const chunks = this.frames.take();
+    if (this.#socket.destroyed || !this.#socket.writable) return;
+    if (chunks.length > 1) this.#socket.cork();
+    for (const chunk of chunks) this.#socket.write(chunk);
+    if (chunks.length > 1) this.#socket.uncork();
+  }
+
+  /** Send at the end of this turn: of the present input chunk if there is one, else of the running callback. */
+  flushSoon(): void {
+    if (this.#feeding || this.#flushScheduled) return;
+    this.#flushScheduled = true;
+    process.nextTick(() => {
+      this.#flushScheduled = false;
+      this.flush();
+    });
+  }
+
+  /** Hand over what was sent, then end. Nothing is delivered from now on, and `onEnded` is not called. */
+  close(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#decoder.stop();
+    this.flush();
+    // Input is still read (and dropped): a socket closed with unread input is reset, and a reset may overtake
+    // the last packets, the peer's reason for not mistaking this for a failure.
+    this.#socket.end();
+    const cancel = this.#options.clock.after(this.#options.closeTimeoutMs, () => this.#socket.destroy());
+    this.#socket.once('close', cancel);
+  }
+
+  /** End at once. `onEnded` is not called. */
+  destroy(): void {
+    this.#ended = true;
+    this.#decoder.stop();
+    this.#socket.destroy();
+  }
+
+  /** End at once because of a failure this side has found; `onEnded` is called, but not before this returns. */
+  fail(detail: string): void {
+    this.#socket.destroy(new Error(detail));
+  }
+
+  #feed(chunk: Buffer): void {
+    if (this.#ended) return;
+    this.#feeding = true;
+    const error = this.#decoder.feed(chunk);
+    this.#feeding = false;
+    if (error !== null) this.#end('ProtocolError', error.message);
+    else this.flush();
+  }
+
+  #end(why: LinkDownReason, detail: string): void {
+    if (this.#ended) return;
+    this.destroy();
+    this.#onEnded(why, detail);
+  }
+
+  #endDetail(): string {
+    return this.#decoder.isInsideFrame
+      ? 'the other side closed the connection in the middle of a packet'
+      : 'the other side closed the connection';
+  }
+}

@@ -1,0 +1,83 @@
+/** The core's local reads, writes and flushes on the backing store, and their answers as events. */
+import type { Event } from '../core/event.ts';
+import type { MirrorOp } from '../core/packet.ts';
+import { blockBytes } from '../core/vocabulary.ts';
+import type { BackingStore } from './backing-store.ts';
+
+export class LocalIo {
+  readonly #post: (event: Event) => void;
+  #store: BackingStore | null;
+  #closing: Promise<void> = Promise.resolve();
+
+  constructor(store: BackingStore, post: (event: Event) => void) {
+    this.#store = store;
+    this.#post = post;
+  }
+
+  /** The store in use, for what only asks (allocation, prefetch). */
+  get store(): BackingStore | null {
+    return this.#store;
+  }
+
+  write(
+    id: number,
+    op: MirrorOp,
+    offset: number,
+    length: number,
+    data: Uint8Array | null,
+    noHole: boolean,
+  ): void {
+    const done = (error: Error | null): void =>
+      this.#post({ kind: 'localWritten', id, outcome: error === null ? 'ok' : 'failed' });
+    if (this.#store === null) return done(gone);
+    if (op === 'write') {
+      if (data === null) return done(gone);
+      return this.#store.write(offset, data, done);
+    }
+    if (op === 'zeroes') return this.#store.writeZeroes(offset, length, noHole, done);
+    // A trim has to leave the same bytes on both nodes, whatever their file systems can do: zeroes, in whole blocks.
+    const start = Math.ceil(offset / blockBytes) * blockBytes;
+    const end = Math.floor((offset + length) / blockBytes) * blockBytes;
+    if (start >= end) return done(null);
+    this.#store.writeZeroes(start, end - start, false, done);
+  }
+
+  read(id: number, offset: number, length: number, wantHole: boolean): void {
+    const { store } = { store: this.#store };
+    if (store === null) return this.#post({ kind: 'localRead', id, payload: null, hole: false });
+    const readData = (): void =>
+      store.read(offset, length, (error, data) =>
+        this.#post({ kind: 'localRead', id, payload: error === null ? data : null, hole: false }),
+      );
+    if (!wantHole) return readData();
+    store.isHole(offset, length, (error, hole) => {
+      if (error === null && hole) this.#post({ kind: 'localRead', id, payload: null, hole: true });
+      else readData();
+    });
+  }
+
+  flush(id: number): void {
+    const done = (error: Error | null): void =>
+      this.#post({ kind: 'localFlushed', id, outcome: error === null ? 'ok' : 'failed' });
+    if (this.#store === null) return done(gone);
+    this.#store.flush(done);
+  }
+
+  /** Not to be used any more; what is under way still answers. */
+  detach(): void {
+    const store = this.#store;
+    this.#store = null;
+    if (store !== null) this.#closing = store.close().catch(() => undefined);
+  }
+
+  attach(store: BackingStore): void {
+    this.#store = store;
+  }
+
+  async close(): Promise<void> {
+    this.detach();
+    await this.#closing;
+  }
+}
+
+const gone = new Error('the backing device is detached');

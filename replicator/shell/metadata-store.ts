@@ -1,0 +1,183 @@
+/**
+ * The metadata of one resource, as the driver of the core uses it: changes go to a thread of their own and come back
+ * when they are durable, in order. One commit is under way at a time; what arrives meanwhile shares the next, so
+ * that many changes cost one sync of the disk.
+ */
+import { extname } from 'node:path';
+import { Worker } from 'node:worker_threads';
+import type { Superblock, Transaction } from '../core/metadata.ts';
+import type { Refusal } from '../core/refusal.ts';
+import type { Binding } from './backing-identity.ts';
+import type { MetadataChange, MetadataContent, MetadataLocation } from './metadata-database.ts';
+import type { MetadataAnswer, MetadataOrder } from './metadata-worker.ts';
+
+export interface MetadataOptions extends MetadataLocation {
+  /**
+   * Changes can no longer be made durable: the process must end without acknowledging anything more. Called at most
+   * once; no `done` is called after it.
+   */
+  readonly onFatal: (message: string) => void;
+}
+
+export type MetadataOpened =
+  | {
+      readonly ok: true;
+      readonly store: MetadataStore;
+      /**
+       * What was recorded. `recorded` is null for metadata that is new, or whose creation a crash cut short: then the
+       * backing is to be claimed under `identity`, and `initialise` comes before any `commit`.
+       */
+      readonly content: MetadataContent;
+    }
+  | { readonly ok: false; readonly refusal: Refusal };
+
+export async function openMetadata(options: MetadataOptions): Promise<MetadataOpened> {
+  const { path, resourceName, nodeName } = options;
+  const workerData: MetadataLocation = { path, resourceName, nodeName };
+  // Beside this file, and with its extension: stripped sources in a checkout, JavaScript in a package.
+  const worker = new Worker(new URL(`./metadata-worker${extname(import.meta.url)}`, import.meta.url), {
+    workerData,
+    name: `metadata ${resourceName}`,
+  });
+  const answer = await firstAnswer(worker);
+  switch (answer.kind) {
+    case 'opened':
+      return { ok: true, store: new MetadataStore(worker, options.onFatal), content: answer.content };
+    case 'refused':
+      return { ok: false, refusal: answer.refusal };
+    case 'failed':
+    case 'committed':
+    case 'closed': {
+      const why = answer.kind === 'failed' ? answer.message : `unexpected answer ${answer.kind}`;
+      return {
+        ok: false,
+        refusal: {
+          code: 'metadata-failed',
+          reason: `The metadata thread for ${path} did not start: ${why}.`,
+          nextStep: 'Check that the installation is complete.',
+        },
+      };
+    }
+  }
+}
+
+type State = 'open' | 'closing' | 'closed' | 'fatal';
+
+export class MetadataStore {
+  readonly #worker: Worker;
+  readonly #onFatal: (message: string) => void;
+  readonly #ended: Promise<void>;
+  #state: State = 'open';
+  #committing: readonly Queued[] = [];
+  #queue: Queued[] = [];
+
+  constructor(worker: Worker, onFatal: (message: string) => void) {
+    this.#worker = worker;
+    this.#onFatal = onFatal;
+    this.#ended = new Promise((resolve) => {
+      worker.on('exit', (code) => {
+        if (this.#state !== 'closed') this.#fatal(`the metadata thread ended with code ${code}`);
+        resolve();
+      });
+    });
+    worker.on('message', (answer: MetadataAnswer) => this.#handle(answer));
+    worker.on('error', (error) => this.#fatal(`the metadata thread failed: ${String(error)}`));
+  }
+
+  /** The first change of new metadata: the superblock, and the backing it belongs to. */
+  initialise(superblock: Superblock, binding: Binding, done: () => void): void {
+    this.#put({ change: { transaction: { superblock }, binding }, done });
+  }
+
+  /**
+   * `done` is called, in the order of the calls and never before this returns, once the transaction and all before
+   * it are durable; until then the images must not be changed. Throws after `close`.
+   */
+  commit(transaction: Transaction, done: () => void): void {
+    this.#put({ change: { transaction, binding: null }, done });
+  }
+
+  /** Ends after everything committed so far is durable and its `done` has been called. */
+  async close(): Promise<void> {
+    if (this.#state === 'open') {
+      this.#state = 'closing';
+      this.#next();
+    }
+    await this.#ended;
+  }
+
+  #put(queued: Queued): void {
+    if (this.#state === 'fatal') return;
+    if (this.#state !== 'open') throw new Error('the metadata store is closed');
+    this.#queue.push(queued);
+    if (this.#committing.length === 0) this.#next();
+  }
+
+  #next(): void {
+    if (this.#committing.length > 0) return;
+    if (this.#queue.length > 0) {
+      this.#committing = this.#queue;
+      this.#queue = [];
+      this.#order({ kind: 'commit', changes: this.#committing.map((queued) => queued.change) });
+    } else if (this.#state === 'closing') this.#order({ kind: 'close' });
+  }
+
+  #handle(answer: MetadataAnswer): void {
+    if (this.#state === 'fatal') return;
+    switch (answer.kind) {
+      case 'committed': {
+        const committed = this.#committing;
+        this.#committing = [];
+        // Those that came meanwhile set out before the callbacks run: the disk need not wait for them.
+        this.#next();
+        for (const queued of committed) queued.done();
+        return;
+      }
+      case 'failed':
+        this.#fatal(`the metadata cannot be committed: ${answer.message}`);
+        return;
+      case 'closed':
+        this.#state = 'closed';
+        return;
+      case 'opened':
+      case 'refused':
+        this.#fatal(`unexpected answer of the metadata thread: ${answer.kind}`);
+        return;
+    }
+  }
+
+  #order(order: MetadataOrder): void {
+    this.#worker.postMessage(order);
+  }
+
+  #fatal(message: string): void {
+    if (this.#state === 'fatal' || this.#state === 'closed') return;
+    this.#state = 'fatal';
+    this.#committing = [];
+    this.#queue = [];
+    void this.#worker.terminate();
+    this.#onFatal(message);
+  }
+}
+
+interface Queued {
+  readonly change: MetadataChange;
+  readonly done: () => void;
+}
+
+/** What the thread says first; `failed` when it ended before it could say anything. */
+function firstAnswer(worker: Worker): Promise<MetadataAnswer> {
+  return new Promise((resolve) => {
+    const onExit = (code: number): void => settle({ kind: 'failed', message: `it ended with code ${code}` });
+    const onError = (error: unknown): void => settle({ kind: 'failed', message: String(error) });
+    const settle = (answer: MetadataAnswer): void => {
+      worker.off('exit', onExit);
+      worker.off('error', onError);
+      worker.off('message', settle);
+      resolve(answer);
+    };
+    worker.on('exit', onExit);
+    worker.on('error', onError);
+    worker.on('message', settle);
+  });
+}

@@ -1,0 +1,51 @@
+import test from 'ava';
+import fc from 'fast-check';
+import {
+  blockCountOf,
+  blocksCovered,
+  blocksTouched,
+  extentsTouched,
+} from '../../../replicator/core/blocks.ts';
+
+const terabyte = 2 ** 40;
+
+test('blocksTouched: a range touches every block of which it holds a byte', (t) => {
+  t.deepEqual(blocksTouched(0, 1), { first: 0, count: 1 });
+  t.deepEqual(blocksTouched(4095, 1), { first: 0, count: 1 });
+  t.deepEqual(blocksTouched(4095, 2), { first: 0, count: 2 });
+  t.deepEqual(blocksTouched(4096, 4096), { first: 1, count: 1 });
+  t.deepEqual(blocksTouched(16 * terabyte - 512, 512), { first: 2 ** 32 - 1, count: 1 });
+  t.is(blocksTouched(8192, 0).count, 0);
+});
+
+test('blocksCovered: only whole blocks, but the cut block at the end of the device counts', (t) => {
+  t.deepEqual(blocksCovered(0, 4095, 1_000_000), { first: 0, count: 0 });
+  t.deepEqual(blocksCovered(1, 8191, 1_000_000), { first: 1, count: 1 });
+  t.is(blocksCovered(1, 4096, 1_000_000).count, 0);
+  t.deepEqual(blocksCovered(4096, 904, 5000), { first: 1, count: 1 });
+  t.is(blocksCovered(4096, 903, 5000).count, 0);
+  t.is(blocksCovered(4097, 903, 5000).count, 0);
+});
+
+test('covered blocks lie inside the touched ones and differ by at most one at each end', (t) => {
+  fc.assert(
+    fc.property(
+      fc.nat(2 ** 40),
+      fc.integer({ min: 1, max: 2 ** 32 }),
+      fc.nat(10_000),
+      (offset, length, rest) => {
+        const size = offset + length + rest;
+        const outer = blocksTouched(offset, length);
+        const inner = blocksCovered(offset, length, size);
+        t.true(outer.first + outer.count <= blockCountOf(size));
+        t.true(inner.first >= outer.first && inner.first <= outer.first + 1);
+        t.true(inner.count <= outer.count && inner.count >= outer.count - 2);
+      },
+    ),
+  );
+});
+
+test('extentsTouched: extents are 4 MiB', (t) => {
+  t.deepEqual(extentsTouched(4 * 2 ** 20 - 1, 2), { first: 0, count: 2 });
+  t.deepEqual(extentsTouched(0, 16 * terabyte), { first: 0, count: 2 ** 22 });
+});

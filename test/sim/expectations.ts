@@ -1,0 +1,133 @@
+/**
+ * What the client may expect to read. Every write has a stamp and an interval from its issue to its end; the end of one
+ * that was never answered is when the client gave it up. A sector may hold what a write put there unless a later
+ * acknowledged one, issued after that write's end, has replaced it. Losses that the design does not promise to survive
+ * (both machines without power, an operator's force) take the promise back from writes, not the possibility.
+ */
+
+export interface WriteRecord {
+  /** Also what its sectors hold; 0 for zeroes and trims. */
+  readonly value: number;
+  readonly stamp: number;
+  readonly first: number;
+  readonly count: number;
+  readonly issued: number;
+  /** Infinity while under way. */
+  ended: number;
+  /** Acknowledged, and it may not be lost. Never for a trim, which promises nothing. */
+  firm: boolean;
+  /** Acknowledged as being on stable storage. */
+  durable: boolean;
+}
+
+/** Writes over more sectors than this are looked through one by one instead of being listed with each sector. */
+const wideSectors = 2048;
+
+export class Expectations {
+  /** Counts events; simulated time may stand still between two of them. */
+  #clock = 0;
+  #stamps = 0;
+  readonly #bySector = new Map<number, WriteRecord[]>();
+  readonly #wide: WriteRecord[] = [];
+  /** Acknowledged and not known to be on stable storage. */
+  readonly #unflushed = new Set<WriteRecord>();
+  /** A promise was taken back since. */
+  losses = 0;
+
+  get now(): number {
+    return this.#clock;
+  }
+
+  issue(op: 'write' | 'trim' | 'zeroes', first: number, count: number): WriteRecord {
+    const stamp = ++this.#stamps;
+    const value = op === 'write' ? stamp : 0;
+    const record: WriteRecord = {
+      ...{ value, stamp, first, count, issued: ++this.#clock, ended: Infinity, firm: false, durable: false },
+    };
+    if (count > wideSectors) this.#wide.push(record);
+    else for (let sector = first; sector < first + count; sector++) this.#listOf(sector).push(record);
+    return record;
+  }
+
+  acknowledged(record: WriteRecord, op: 'write' | 'trim' | 'zeroes', fua: boolean): void {
+    record.ended = ++this.#clock;
+    if (op === 'trim') return;
+    record.firm = true;
+    record.durable = fua;
+    if (!fua) this.#unflushed.add(record);
+  }
+
+  givenUp(record: WriteRecord): void {
+    record.ended = ++this.#clock;
+  }
+
+  /** The writes that a flush issued now will make durable. */
+  flushIssued(): readonly WriteRecord[] {
+    return [...this.#unflushed];
+  }
+
+  flushed(records: readonly WriteRecord[]): void {
+    this.#clock++;
+    for (const record of records) {
+      if (!this.#unflushed.delete(record)) continue;
+      record.durable = true;
+    }
+  }
+
+  /** Every copy of what was not flushed may be gone. */
+  loseUnflushed(): void {
+    this.#clock++;
+    this.losses++;
+    for (const record of this.#unflushed) record.firm = false;
+    this.#unflushed.clear();
+  }
+
+  /** An operator has given up what this copy does not have. */
+  loseEverything(): void {
+    this.loseUnflushed();
+    for (const records of [...this.#bySector.values(), this.#wide])
+      for (const record of records) record.firm = false;
+  }
+
+  /** Whether a read that was issued at `since` may find `value` in the sector. */
+  isLegitimate(sector: number, value: number, since: number): boolean {
+    const records = this.#records(sector);
+    let replacedBefore = -1;
+    for (const record of records) {
+      if (record.firm && record.ended <= since) replacedBefore = Math.max(replacedBefore, record.issued);
+    }
+    if (value === 0 && replacedBefore === -1) return true;
+    return records.some((record) => record.value === value && record.ended > replacedBefore);
+  }
+
+  /** Whether the sector holds this write's value, or that of one that may have replaced it. */
+  hasReached(record: WriteRecord, sector: number, value: number): boolean {
+    return this.#records(sector).some((other) => other.value === value && other.ended > record.issued);
+  }
+
+  /** Sectors that were ever written on their own, ascending. */
+  writtenSectors(): readonly number[] {
+    return [...this.#bySector.keys()].sort((a, b) => a - b);
+  }
+
+  explain(sector: number): string {
+    const tell = (record: WriteRecord): string =>
+      `${record.stamp}${record.value === 0 ? '(zero)' : ''}@${record.issued}-${record.ended}` +
+      `${record.firm ? ' firm' : ''}${record.durable ? ' durable' : ''}`;
+    return this.#records(sector).slice(-8).map(tell).join('; ');
+  }
+
+  #records(sector: number): readonly WriteRecord[] {
+    const listed = this.#bySector.get(sector) ?? [];
+    const wide = this.#wide.filter(
+      (record) => record.first <= sector && sector < record.first + record.count,
+    );
+    return wide.length === 0 ? listed : [...listed, ...wide];
+  }
+
+  #listOf(sector: number): WriteRecord[] {
+    const list = this.#bySector.get(sector) ?? [];
+    if (list.length === 0) this.#bySector.set(sector, list);
+    return list;
+  }
+}

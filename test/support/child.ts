@@ -1,0 +1,32 @@
+/** Child processes of tests: started with this Node, read line by line, ended by their pid when the test ends. */
+import { spawn } from 'node:child_process';
+import type { ChildProcessByStdio } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
+import type { ExecutionContext } from 'ava';
+
+export interface TestChild {
+  readonly pid: number;
+  readonly lines: AsyncIterator<string>;
+  /** SIGKILL; resolves when the process is gone. */
+  kill(): Promise<void>;
+}
+
+export function startChild(t: ExecutionContext, script: URL, args: readonly string[]): TestChild {
+  const child: ChildProcessByStdio<Writable, Readable, null> = spawn(
+    process.execPath,
+    [script.pathname, ...args],
+    {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    },
+  );
+  if (child.pid === undefined) throw new Error(`cannot start ${script.pathname}`);
+  const exited = once(child, 'exit');
+  const kill = async (): Promise<void> => {
+    child.kill('SIGKILL');
+    await exited;
+  };
+  t.teardown(kill);
+  return { pid: child.pid, lines: createInterface({ input: child.stdout })[Symbol.asyncIterator](), kill };
+}
