@@ -70,6 +70,8 @@ async function runPair(args: readonly string[]): Promise<number | null> {
 }
 
 async function runVerb(name: string, verb: Verb, args: readonly string[]): Promise<number> {
+  // A reader that has seen enough, as in "lockstep status | head".
+  process.stdout.on('error', () => process.exit(1));
   const parsed = readArguments(name, args, flagsOf(verb));
   if (parsed.has('help')) {
     print(usage(name, verb.summary, verb.words, flagsOf(verb)));
@@ -138,7 +140,8 @@ function expectWords(verb: string, wanted: readonly string[], given: readonly st
 
 function report(verb: string, error: unknown): number {
   if (error instanceof UsageError) {
-    complain('', `${error.message}\nSee "lockstep ${verb === '' ? '' : `${verb} `}--help".`);
+    const known = Object.hasOwn(verbs, verb) || verb === 'serve' || verb === 'pair';
+    complain('', `${error.message}\nSee "lockstep ${known ? `${verb} ` : ''}--help".`);
     return 2;
   }
   if (error instanceof ApiFailure) {
