@@ -100,13 +100,22 @@ export class StampedLoad {
       }
     };
     const workers = Array.from({ length: this.#options.queueDepth }, worker);
-    const ended = Promise.all(workers).then((): PhaseResult => ({
-      reason: failure ?? 'stopped',
-      acknowledged,
-      unknown,
-    }));
+    let result: PhaseResult | null = null;
+    const tooFew = (count: number): Error =>
+      new Error(`the load ended after ${acknowledged} of ${count} writes`, { cause: failure?.error });
+    const ended = Promise.all(workers).then((): PhaseResult => {
+      result = { reason: failure ?? 'stopped', acknowledged, unknown };
+      for (const { count, reject } of waiting) reject(tooFew(count));
+      return result;
+    });
     return {
       ended,
+      acknowledged: (count) =>
+        new Promise((resolve, reject) => {
+          if (count <= acknowledged) resolve();
+          else if (result !== null) reject(tooFew(count));
+          else waiting.push({ count, resolve, reject });
+        }),
       stop: () => {
         stopped = true;
         return ended;

@@ -73,7 +73,7 @@ export class TcpProxy {
   /** The cable is pulled: all connections are reset, new ones as soon as they come. */
   cut(): void {
     this.#cut = true;
-    for (const socket of this.#sockets) socket.resetAndDestroy();
+    for (const socket of this.#sockets) reset(socket);
   }
 
   /** New connections go through again, whatever `cut` or `freeze` said. Frozen ones stay frozen. */
@@ -126,7 +126,7 @@ export class TcpProxy {
   #accept(client: Socket): void {
     this.#track(client);
     if (this.#cut) {
-      client.resetAndDestroy();
+      reset(client);
       this.#refused += 1;
       this.#changed();
       return;
@@ -165,7 +165,7 @@ export class TcpProxy {
     from.on('close', (hadError: boolean) => {
       if (pair.frozen.has(direction)) return;
       this.#pairs.delete(pair);
-      if (hadError) to.resetAndDestroy();
+      if (hadError) reset(to);
       else if (to.writable) to.end();
     });
   }
@@ -199,4 +199,10 @@ export class TcpProxy {
       return false;
     });
   }
+}
+
+/** A socket that has sent its end cannot be reset any more: the attempt fails and leaves its handle open. */
+function reset(socket: Socket): void {
+  if (socket.writableEnded) socket.destroy();
+  else socket.resetAndDestroy();
 }

@@ -59,12 +59,24 @@ for (const root of temporaryRoots) {
   });
 
   test(`${root}: small writes, cached reads and holes are answered before the call returns`, async (t) => {
-    const store = await storeIn(t, root);
+    const told: (number | string)[] = [];
+    const io: FileIo = {
+      ...systemFileIo,
+      readCached(fd, data, position) {
+        const answer = systemFileIo.readCached(fd, data, position);
+        told.push(answer);
+        return answer;
+      },
+    };
+    const store = await storeIn(t, root, io);
     const events: string[] = [];
     store.write(0, Buffer.alloc(4096, 7), () => events.push('written'));
-    store.read(0, 4096, (_error, data) => events.push(`read ${data?.[4095]}`));
     store.isHole(mebibyte, 4096, (_error, hole) => events.push(`hole ${hole}`));
-    t.deepEqual(events, ['written', 'read 7', 'hole true']);
+    t.deepEqual(events, ['written', 'hole true']);
+    store.read(0, 4096, (_error, data) => events.push(`read ${data?.[4095]}`));
+    // In memory the cache is not asked; some file systems cannot tell what is cached.
+    if (told.includes('ENOTSUP')) t.log(`${root} cannot tell what is cached`);
+    else t.is(events[2], 'read 7');
   });
 
   test(`${root}: trim gives up whole blocks within the range and leaves the rest`, async (t) => {

@@ -126,7 +126,7 @@ function payloadOf(of: Packet, byte: number): Buffer | null {
 test('any stream of packets, cut into any chunks, comes back as it was', (t) => {
   const cases = fc.tuple(
     fc.array(fc.tuple(packet, fc.nat({ max: 255 })), { maxLength: 20 }),
-    fc.infiniteStream(fc.integer({ min: 1, max: 500 })),
+    fc.array(fc.integer({ min: 1, max: 500 }), { minLength: 1, maxLength: 20 }),
   );
   fc.assert(
     fc.property(cases, ([packets, sizes]) => {
@@ -138,8 +138,8 @@ test('any stream of packets, cut into any chunks, comes back as it was', (t) => 
       const decoder = new PacketDecoder((of, payload) =>
         got.push({ packet: of, payload: payload === null ? null : Buffer.from(payload) }),
       );
-      for (let at = 0; at < stream.length;) {
-        const size = sizes.next().value ?? 1;
+      for (let at = 0, chunk = 0; at < stream.length; chunk++) {
+        const size = sizes[chunk % sizes.length] ?? 1;
         if (decoder.feed(stream.subarray(at, at + size)) !== null) return false;
         at += size;
       }
