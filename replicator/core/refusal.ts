@@ -32,6 +32,8 @@ export const refusalCodes = [
   'metadata-in-use',
   'metadata-failed',
   'address-in-use',
+  'address-unusable',
+  'tls-unusable',
   'shutting-down',
 ] as const;
 export type RefusalCode = (typeof refusalCodes)[number];

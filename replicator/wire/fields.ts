@@ -67,6 +67,8 @@ const refusalCodeCodes = codeTable<RefusalCode>({
   'metadata-in-use': 28,
   'metadata-failed': 29,
   'address-in-use': 30,
+  'address-unusable': 31,
+  'tls-unusable': 32,
 });
 
 /** One byte of count, then the generations. */

@@ -1,0 +1,94 @@
+/** The data directory of a node: private to its user, with the API's token and one directory per resource. */
+import { randomBytes } from 'node:crypto';
+import {
+  chmodSync,
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  writeSync,
+} from 'node:fs';
+import { join, resolve } from 'node:path';
+import { openNodeStore, type NodeStore } from './node-store.ts';
+
+export interface DataDirectory {
+  readonly path: string;
+  /** Bearer token of the control API: 43 characters of base64url, 256 random bits. */
+  readonly token: string;
+  readonly tokenFile: string;
+  readonly store: NodeStore;
+}
+
+/** Where a resource keeps what no one configured otherwise. */
+export interface ResourcePaths {
+  readonly directory: string;
+  readonly backing: string;
+  readonly metadata: string;
+  readonly nbdSocket: string;
+}
+
+/** Creates what is missing; throws NodeStoreError or a system error when it cannot be used. */
+export function openDataDirectory(directory: string, nodeName: string): DataDirectory {
+  const path = resolve(directory);
+  mkdirSync(join(path, 'resources'), { recursive: true, mode: 0o700 });
+  chmodSync(path, 0o700);
+  // The store first: its lock keeps a second process from replacing the token of the one that runs.
+  const store = openNodeStore(join(path, 'node.db'), nodeName);
+  try {
+    const tokenFile = join(path, 'api-token');
+    return { path, token: readOrCreateToken(tokenFile), tokenFile, store };
+  } catch (error) {
+    store.close();
+    throw error;
+  }
+}
+
+/** `name` is a checked resource name, which cannot leave the directory. */
+export function resourcePaths(dataDirectory: string, name: string): ResourcePaths {
+  const directory = join(dataDirectory, 'resources', name);
+  return {
+    directory,
+    backing: join(directory, 'data.img'),
+    metadata: join(directory, 'metadata.db'),
+    nbdSocket: join(directory, 'nbd.sock'),
+  };
+}
+
+/** The token in a file; null when there is no file. Throws when it holds none. */
+export function readToken(tokenFile: string): string | null {
+  let text: string;
+  try {
+    text = readFileSync(tokenFile, 'utf8').trim();
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null;
+    throw error;
+  }
+  if (!/^[\x21-\x7e]{16,512}$/.test(text)) {
+    throw new Error(
+      `${tokenFile} holds no token (16 to 512 printable characters); remove it to have one made`,
+    );
+  }
+  return text;
+}
+
+function readOrCreateToken(tokenFile: string): string {
+  const existing = readToken(tokenFile);
+  if (existing !== null) {
+    chmodSync(tokenFile, 0o600);
+    return existing;
+  }
+  const token = randomBytes(32).toString('base64url');
+  // Written aside and renamed: a crash leaves no file, or a whole one.
+  const aside = `${tokenFile}.new`;
+  const file = openSync(aside, 'w', 0o600);
+  try {
+    writeSync(file, `${token}\n`);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+  renameSync(aside, tokenFile);
+  return token;
+}

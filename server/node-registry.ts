@@ -1,0 +1,76 @@
+/**
+ * Which nodes run for this user on this machine, so that the CLI finds their address and token by itself. An
+ * entry names the file with the token, never the token. Entries of processes that are gone are passed over.
+ */
+import { chmodSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { Type, type Static } from 'typebox';
+import { closed } from './schemas/common.ts';
+import { checker } from './validation.ts';
+
+const NodeEntry = Type.Object(
+  {
+    name: Type.String(),
+    api: Type.String(),
+    pid: Type.Integer(),
+    tokenFile: Type.String(),
+    dataDirectory: Type.String(),
+  },
+  closed,
+);
+export type NodeEntry = Static<typeof NodeEntry>;
+const checkEntry = checker(NodeEntry);
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Records a running node; the returned function takes it back. */
+export function registerNode(entry: NodeEntry, environment: Environment = process.env): () => void {
+  const directory = registryDirectory(environment);
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  chmodSync(directory, 0o700);
+  const path = join(directory, `${entry.pid}.json`);
+  const aside = `${path}.new`;
+  writeFileSync(aside, JSON.stringify(entry), { mode: 0o600 });
+  renameSync(aside, path);
+  return () => rmSync(path, { force: true });
+}
+
+/** The nodes that run, by name. */
+export function runningNodes(environment: Environment = process.env): readonly NodeEntry[] {
+  const directory = registryDirectory(environment);
+  let files: string[];
+  try {
+    files = readdirSync(directory).filter((file) => file.endsWith('.json'));
+  } catch {
+    return [];
+  }
+  return files
+    .map((file) => readEntry(join(directory, file)))
+    .filter((entry): entry is NodeEntry => entry !== null && isRunning(entry.pid))
+    .sort((a, b) => a.name.localeCompare(b.name));
+}
+
+function registryDirectory(environment: Environment): string {
+  const runtime = environment['XDG_RUNTIME_DIR'];
+  const state = environment['XDG_STATE_HOME'] ?? join(environment['HOME'] ?? homedir(), '.local', 'state');
+  return join(runtime === undefined || runtime === '' ? state : runtime, 'lockstep', 'nodes');
+}
+
+function readEntry(path: string): NodeEntry | null {
+  try {
+    const checked = checkEntry(JSON.parse(readFileSync(path, 'utf8')));
+    return checked.ok ? checked.value : null;
+  } catch {
+    return null;
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return error instanceof Error && 'code' in error && error.code === 'EPERM';
+  }
+}
