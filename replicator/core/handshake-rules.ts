@@ -42,6 +42,8 @@ export const handshakeRules = [
   'inconsistent-both',
   'inconsistent-self',
   'inconsistent-peer',
+  'outdated-self',
+  'outdated-peer',
   'two-primaries',
   'primary-self',
   'primary-peer',
@@ -128,6 +130,12 @@ function compareEqual(self: PeerState, peer: PeerState, selfSortsFirst: boolean)
   }
   if (self.dirtyBlocks === 0 && peer.dirtyBlocks === 0) {
     return { rule: 'equal', verdict: { kind: 'in-sync', adoptCurrent: self.current } };
+  }
+  // Outdated was recorded when the other copy was whole and went on, or was about to.
+  if ((self.disk === 'Outdated') !== (peer.disk === 'Outdated')) {
+    return self.disk === 'Outdated'
+      ? sync('outdated-self', 'peer', false)
+      : sync('outdated-peer', 'self', false);
   }
   if (self.role === 'Primary') return sync('primary-self', 'self', false);
   if (peer.role === 'Primary') return sync('primary-peer', 'peer', false);

@@ -59,8 +59,9 @@ const histories: readonly History[] = [
     parts: [
       (pair) => pair.write('a', 1, 2),
       (pair) => pair.cutLink(),
-      (pair) => pair.write('a', 2, 3),
-      (pair) => pair.write('a', 3 * blocksPerExtent, 4),
+      // With FUA: of a single copy only what is flushed outlives a loss of power.
+      (pair) => pair.write('a', 2, 3, { fua: true }),
+      (pair) => pair.write('a', 3 * blocksPerExtent, 4, { fua: true }),
       (pair) => pair.healLink(),
       (pair) => pair.write('a', 2, 5),
     ],
@@ -82,7 +83,7 @@ const histories: readonly History[] = [
     parts: [
       (pair) => pair.cutLink(),
       (pair) => pair.command('b', promoteByForce),
-      (pair) => pair.write('b', 2, 3),
+      (pair) => pair.write('b', 2, 3, { fua: true }),
       (pair) => pair.healLink(),
       (pair) => pair.write('b', 2, 4),
     ],
@@ -101,8 +102,8 @@ const histories: readonly History[] = [
     begin: mirroring,
     parts: [
       (pair) => pair.command('a', { kind: 'detach', force: false }),
-      (pair) => pair.write('a', 2, 3),
-      (pair) => pair.write('a', blocksPerExtent, 3),
+      (pair) => pair.write('a', 2, 3, { fua: true }),
+      (pair) => pair.write('a', blocksPerExtent, 3, { fua: true }),
       (pair) => pair.command('a', { kind: 'attach' }),
       (pair) => pair.write('a', 2, 4),
     ],
@@ -112,7 +113,7 @@ const histories: readonly History[] = [
     begin: mirroring,
     parts: [
       (pair) => pair.command('b', { kind: 'detach', force: false }),
-      (pair) => pair.write('a', 2, 3),
+      (pair) => pair.write('a', 2, 3, { fua: true }),
       (pair) => pair.command('b', { kind: 'attach' }),
       (pair) => pair.write('a', 2, 4),
     ],

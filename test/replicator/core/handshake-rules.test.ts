@@ -126,6 +126,27 @@ const rows: readonly Row[] = [
     'no-data',
   ],
   [
+    'a Primary whose disk was away',
+    { disk: 'Outdated', ...marked, role: 'Primary', exposed: 1n },
+    {},
+    'outdated-self',
+    'sync peer',
+  ],
+  [
+    'a survivor whose disk was away meets the crashed Primary',
+    { crashedPrimary: true, ...marked },
+    { disk: 'Outdated', linked: false },
+    'outdated-peer',
+    'sync self',
+  ],
+  [
+    'both Outdated, with a mark',
+    { disk: 'Outdated', ...marked },
+    { disk: 'Outdated' },
+    'no-usable-source',
+    'no-data',
+  ],
+  [
     'two Primaries of one generation',
     { role: 'Primary', exposed: 1n },
     { role: 'Primary', exposed: 1n },
