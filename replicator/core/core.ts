@@ -228,7 +228,7 @@ export class Core {
 
   hold(retry: () => void, fail: (outcome: ClientOutcome) => void): void {
     if (this.demoting) return fail('ESHUTDOWN');
-    if (!this.hasData && this.connection.conn !== 'Connected') {
+    if (!this.hasData && !this.#isNegotiating) {
       this.#noDataSinceMs ??= this.out.nowMs;
       const waited = this.out.nowMs - this.#noDataSinceMs;
       if (waited >= this.options.noDataTimeoutMs || this.connection.conn === 'StandAlone') return fail('EIO');
@@ -257,8 +257,15 @@ export class Core {
     return this.#held.length;
   }
 
+  get #isNegotiating(): boolean {
+    return this.connection.conn === 'Connected' && isNegotiating(this.connection.phase);
+  }
+
   #expireNoData(): void {
-    if (this.#noDataSinceMs === null || this.hasData) return;
+    if (this.hasData) return;
+    // What a handshake held may find no data after it.
+    if (this.#held.length > 0 && !this.#isNegotiating) this.#noDataSinceMs ??= this.out.nowMs;
+    if (this.#noDataSinceMs === null) return;
     if (this.out.nowMs - this.#noDataSinceMs >= this.options.noDataTimeoutMs) this.failHeld('EIO');
   }
 

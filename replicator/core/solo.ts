@@ -190,6 +190,9 @@ export class Solo {
   onDiskGone(): void {
     this.#handedOff = false;
     this.begin();
+    // What waited for a record of this copy alone has lost it.
+    this.#core.writes.onRecorded();
+    this.#core.flushes.onRecorded();
   }
 
   onHandedOff(current: Generation): void {

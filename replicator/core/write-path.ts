@@ -237,7 +237,9 @@ export class WritePath {
     if (write.local === 'pending' || write.remote === 'pending') return;
     const core = this.#core;
     // At least one copy has to have it: a lost leg beside one that took no part is no success either.
-    if (write.again || (write.local !== 'done' && write.remote !== 'done')) {
+    // And after the loss of the peer the own copy counts only while it is whole: the disk may have gone as well.
+    const isNowhere = write.local !== 'done' && write.remote !== 'done';
+    if (write.again || isNowhere || (write.remote === 'lost' && core.diskState !== 'UpToDate')) {
       this.#inFlight.delete(write.seq);
       write.log?.end(write.key, 0);
       Object.assign(write, { log: null, epoch: 0, local: 'none', remote: 'none', again: false });
