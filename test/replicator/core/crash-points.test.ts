@@ -5,8 +5,6 @@
  */
 import test from 'ava';
 import {
-  connected,
-  connectDiscarding,
   demote,
   failover,
   flushed,
@@ -197,6 +195,3 @@ test('a clean stop of both leaves nothing to copy', (t) => {
   t.false([...pair.sent('a'), ...pair.sent('b')].some(({ kind }) => kind === 'resyncRequest'));
   t.deepEqual(pair.differences(), []);
 });
-
-void connected;
-void connectDiscarding;
