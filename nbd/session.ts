@@ -24,6 +24,8 @@ export interface SessionHost {
   transmissionBegan(session: Session): void;
   /** The connection is gone. Requests of it may still be at the device. */
   closed(session: Session): void;
+  /** The connection is gone and the device has completed everything it got from it. */
+  settled(session: Session): void;
 }
 
 type Phase =
@@ -54,7 +56,7 @@ export class Session {
   /** Reading is stopped until a request may be taken in again. */
   #throttled = false;
   #peerEnded = false;
-  /** Called once the connection is gone and the device has completed everything. */
+  #settled = false;
   #settledWaiters: (() => void)[] = [];
 
   constructor(socket: Socket, host: SessionHost) {
@@ -362,6 +364,10 @@ export class Session {
   #settle(): void {
     if (this.#phase.kind !== 'closed') return;
     if (this.#transmission !== null && this.#transmission.requestsInFlight > 0) return;
+    if (!this.#settled) {
+      this.#settled = true;
+      this.#host.settled(this);
+    }
     const waiters = this.#settledWaiters;
     this.#settledWaiters = [];
     for (const resolve of waiters) resolve();
