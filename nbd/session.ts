@@ -139,9 +139,8 @@ export class Session {
       case 'transmission':
         this.#consume();
         return;
+      // A socket that has ended both ways destroys itself, after its last reply.
       case 'lingering':
-        this.#socket.destroySoon();
-        return;
       case 'finishing':
       case 'closed':
         return;
@@ -348,7 +347,6 @@ export class Session {
     }, this.#host.limits.lingerMs);
     this.#socket.end();
     this.#socket.resume();
-    if (this.#peerEnded) this.#socket.destroySoon();
   }
 
   #close(): void {
