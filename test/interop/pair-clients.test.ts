@@ -154,6 +154,19 @@ test.serial(
     if (!requirePresent(t, probe?.status === 0, 'libnbd for Python')) return;
     const pair = await startMirrored(t);
     await succeed(t, python, [join(import.meta.dirname, 'shared-view.py'), pair.uri, String(sizeBytes)]);
+    await checkCopies(t, pair);
+
+    // The whole device in one request each, as mkfs does it: no limit of payloads applies.
+    const whole = [
+      'import nbd, sys',
+      'h = nbd.NBD()',
+      'h.connect_uri(sys.argv[1])',
+      'h.trim(h.get_size(), 0)',
+      'h.zero(h.get_size(), 0)',
+      'h.shutdown()',
+    ];
+    await succeed(t, python, ['-c', whole.join('\n'), pair.uri]);
+    t.deepEqual(await dataRanges(t, pair.uri), []);
     for (const bytes of allocatedBytes(pair)) t.true(bytes < MiB, `${bytes} bytes allocated`);
     await checkCopies(t, pair);
   },
