@@ -1,17 +1,14 @@
-#!/usr/bin/env node
 /**
- * What `lockstep` runs. Plain JavaScript, which any Node understands: one that is too old for the sources, or crashes
- * in the SQLite module, has to get as far as saying so.
+ * Starts main.ts in a checkout. Plain JavaScript, because a Node that cannot read TypeScript at all has to get as far
+ * as saying so; one that can, and is too old nevertheless, hears it from main.ts.
  */
-const nodeMajorMin = 24;
-
-const major = Number(process.versions.node.split('.')[0]);
-if (major < nodeMajorMin) {
+try {
+  await import('./main.ts');
+} catch (error) {
+  if (error?.code !== 'ERR_UNKNOWN_FILE_EXTENSION') throw error;
   process.stderr.write(
-    `lockstep: this is Node ${process.versions.node}; Lockstep needs Node ${nodeMajorMin} or newer ` +
-      '(its SQLite module crashes on older ones). From a checkout, "npm run -s lockstep -- ..." uses the right one.\n',
+    `lockstep: this is Node ${process.versions.node}; Lockstep needs Node 24 or newer. ` +
+      'From a checkout, "npm run -s lockstep -- ..." uses the right one.\n',
   );
   process.exitCode = 2;
-} else {
-  await import('./main.ts');
 }

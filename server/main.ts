@@ -1,5 +1,18 @@
-/** The process itself. Started by lockstep.js, which has looked at the version of Node, or by a Node known to do. */
-import { runCommandLine } from './cli.ts';
+#!/usr/bin/env node
+/** The executable. Checks the runtime before anything native is loaded, then hands over to the command line. */
 
-const status = await runCommandLine(process.argv.slice(2));
-if (status !== null) process.exitCode = status;
+const nodeMajorMin = 24;
+
+const major = Number(process.versions.node.split('.')[0]);
+if (major < nodeMajorMin) {
+  process.stderr.write(
+    `lockstep: this is Node ${process.versions.node}; Lockstep needs Node ${nodeMajorMin} or newer ` +
+      '(its SQLite module crashes on older ones). From a checkout, "npm run -s lockstep -- ..." uses the right one.\n',
+  );
+  process.exitCode = 2;
+} else {
+  // Imported only now: an older Node would crash while loading it.
+  const { runCommandLine } = await import('./cli.ts');
+  const status = await runCommandLine(process.argv.slice(2));
+  if (status !== null) process.exitCode = status;
+}
