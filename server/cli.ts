@@ -199,7 +199,7 @@ function wantsHelp(args: readonly string[]): boolean {
 }
 
 function packageVersion(): string {
-  const text: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+  const text: unknown = JSON.parse(readFileSync(packageFile(), 'utf8'));
   if (typeof text === 'object' && text !== null && 'version' in text) return String(text.version);
   return 'unknown';
 }
@@ -210,4 +210,9 @@ function print(text: string): void {
 
 function complain(verb: string, text: string): void {
   process.stderr.write(`lockstep${verb === '' ? '' : ` ${verb}`}: ${text}\n`);
+}
+
+/** Beside server/ in a checkout, one level higher in a package, whose JavaScript is under dist/. */
+function packageFile(): URL {
+  return new URL(import.meta.url.endsWith('.ts') ? '../package.json' : '../../package.json', import.meta.url);
 }
