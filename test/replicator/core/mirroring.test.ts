@@ -268,3 +268,18 @@ test('the first write after a promotion begins a generation that both disks reco
     'the peer holds it: nothing is to be covered any more',
   );
 });
+
+test('a write of a new generation reaches the disk of the peer only once the peer has recorded that generation', (t) => {
+  const pair = connected();
+  run(pair, 'a', promote);
+  const release = pair.hold('commit', 'b');
+  const write = pair.write('a', 0, 1);
+  pair.settle();
+  t.is(pair.disk('a').visible[0], 1);
+  t.is(pair.disk('b').visible[0], 0);
+  t.is(write.outcome, 'pending');
+  release();
+  pair.settle();
+  t.is(write.outcome, 'ok');
+  t.deepEqual(pair.differences(), []);
+});

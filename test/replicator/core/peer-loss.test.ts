@@ -432,3 +432,21 @@ test('without a copy in reach I/O waits, and fails with EIO after the no-data ti
   pair.settle();
   t.deepEqual(again.stamps, [1]);
 });
+
+test('marks outlive a crash when their extents have left the activity log', (t) => {
+  const pair = flushed({ extents: 32 });
+  pair.cutLink();
+  pair.settle();
+  for (let extent = 1; extent < 32; extent++) pair.write('a', extent * blocksPerExtent + 5, extent);
+  pair.settle();
+  t.true(pair.metadata('a').activeExtents.length <= 7);
+  pair.crash('a');
+  pair.restart('a');
+  pair.settle();
+  for (let extent = 1; extent < 32; extent++) t.true(pair.marked('a').includes(extent * blocksPerExtent + 5));
+  t.true(pair.marked('a').length < 8 * blocksPerExtent);
+  pair.healLink();
+  pair.settle();
+  t.deepEqual(pair.differences(), []);
+  t.deepEqual(pair.lostBlocks('b'), []);
+});
