@@ -1,3 +1,4 @@
+/** Loss of the peer: what becomes out of sync, what is recorded before an answer, who steps down (W3, W13). */
 import test from 'ava';
 import {
   connected,
