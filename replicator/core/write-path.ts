@@ -233,6 +233,8 @@ export class WritePath {
 
   #settle(write: ClientWrite): void {
     if (write.local === 'pending' || write.remote === 'pending') return;
+    // Losing the disk may have ended the session, and that settled this write already: it is under way anew.
+    if (this.#inFlight.get(write.seq) !== write) return;
     const core = this.#core;
     // At least one copy has to have it: a lost leg beside one that took no part is no success either.
     if (write.again || (write.local !== 'done' && write.remote !== 'done')) {
