@@ -19,6 +19,7 @@ import { readConfig, settingsHelp, UsageError } from './config.ts';
 import { didYouMean } from './nearest.ts';
 import { NodeStoreError } from './node-store.ts';
 import type { Problem } from './schemas/answers.ts';
+import { StartError } from './start-error.ts';
 
 /** Answers the exit status, or null when the process goes on (serve, pair). */
 export async function runCommandLine(args: readonly string[]): Promise<number | null> {
@@ -70,6 +71,8 @@ async function runPair(args: readonly string[]): Promise<number | null> {
 }
 
 async function runVerb(name: string, verb: Verb, args: readonly string[]): Promise<number> {
+  // A reader that has seen enough, as in "lockstep status | head".
+  process.stdout.on('error', () => process.exit(1));
   const parsed = readArguments(name, args, flagsOf(verb));
   if (parsed.has('help')) {
     print(usage(name, verb.summary, verb.words, flagsOf(verb)));
@@ -138,18 +141,20 @@ function expectWords(verb: string, wanted: readonly string[], given: readonly st
 
 function report(verb: string, error: unknown): number {
   if (error instanceof UsageError) {
-    complain('', `${error.message}\nSee "lockstep ${verb === '' ? '' : `${verb} `}--help".`);
+    const known = Object.hasOwn(verbs, verb) || verb === 'serve' || verb === 'pair';
+    complain('', `${error.message}\nSee "lockstep ${known ? `${verb} ` : ''}--help".`);
     return 2;
   }
   if (error instanceof ApiFailure) {
     complain(verb, error.problem.detail);
     return exitStatusOf(error.problem);
   }
-  if (error instanceof NodeStoreError) {
+  if (error instanceof NodeStoreError || error instanceof StartError) {
     complain(verb, error.message);
     return 1;
   }
-  const system = error instanceof Error && ('code' in error || error.cause !== undefined);
+  // What the system refused (a directory that cannot be written, say) needs no trace; a bug does.
+  const system = error instanceof Error && 'code' in error;
   complain(
     verb,
     error instanceof Error ? (system ? error.message : (error.stack ?? error.message)) : String(error),
@@ -194,7 +199,7 @@ function wantsHelp(args: readonly string[]): boolean {
 }
 
 function packageVersion(): string {
-  const text: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+  const text: unknown = JSON.parse(readFileSync(packageFile(), 'utf8'));
   if (typeof text === 'object' && text !== null && 'version' in text) return String(text.version);
   return 'unknown';
 }
@@ -205,4 +210,9 @@ function print(text: string): void {
 
 function complain(verb: string, text: string): void {
   process.stderr.write(`lockstep${verb === '' ? '' : ` ${verb}`}: ${text}\n`);
+}
+
+/** Beside server/ in a checkout, one level higher in a package, whose JavaScript is under dist/. */
+function packageFile(): URL {
+  return new URL(import.meta.url.endsWith('.ts') ? '../package.json' : '../../package.json', import.meta.url);
 }

@@ -162,6 +162,8 @@ export class WritePath {
       );
     } else {
       core.disk.unlock(write.key);
+      // Protocol A has nothing to wait for.
+      this.#settle(write);
     }
   }
 
