@@ -12,6 +12,7 @@ import { freePort } from '../support/ports.ts';
 import { temporaryDirectory } from '../support/test-app.ts';
 
 async function startedPair(t: ExecutionContext) {
+  t.timeout(180_000);
   const directory = temporaryDirectory(t);
   const environment = cleanEnvironment(directory);
   const layout = pairLayout(join(directory, 'pair'), await freeBase());
@@ -48,7 +49,16 @@ async function startedPair(t: ExecutionContext) {
       api: `http://127.0.0.1:${node.apiPort}`,
       token: readFileSync(join(node.dataDirectory, 'api-token'), 'utf8').trim(),
     });
-  return { child, closed, until, args, environment, alpha: client(layout.alpha), beta: client(layout.beta) };
+  const alpha = client(layout.alpha);
+  const beta = client(layout.beta);
+  t.teardown(async () => {
+    // Only a failed test leaves nodes that still answer.
+    for (const node of [alpha, beta]) {
+      const pid = await pidOf(node).catch(() => null);
+      if (pid !== null) process.kill(pid, 'SIGKILL');
+    }
+  });
+  return { child, closed, until, args, environment, alpha, beta };
 }
 
 /** A base whose six ports are free. */
