@@ -238,8 +238,9 @@ export class WritePath {
     // Losing the disk may have ended the session, and that settled this write already: it is under way anew.
     if (this.#inFlight.get(write.seq) !== write) return;
     const core = this.#core;
-    // At least one copy has to have it: a lost leg beside one that took no part is no success either.
-    if (write.again || (write.local !== 'done' && write.remote !== 'done')) {
+    // At least one copy has to have it, and still be there: a lost leg beside one that took no part is no success either.
+    const isHere = write.local === 'done' && core.diskState === 'UpToDate';
+    if (write.again || (!isHere && write.remote !== 'done')) {
       this.#inFlight.delete(write.seq);
       write.log?.end(write.key, 0);
       Object.assign(write, { log: null, epoch: 0, local: 'none', remote: 'none', again: false });
