@@ -147,11 +147,11 @@ export class SimDisk {
     this.#unflushed.push(write);
   }
 
-  /** The kernel has given up on these: they are never written, and what is read may be what was there before. */
+  /** The kernel has given up on these: they are never written, and what is read is what was there before. */
   #drop(writes: readonly DiskWrite[]): void {
-    for (const { first, count } of writes) {
-      if (this.#prng.chance(0.5)) this.visible.set(this.stable.subarray(first, first + count), first);
-    }
+    for (const { first, count } of writes)
+      this.visible.set(this.stable.subarray(first, first + count), first);
+    for (const write of this.#unflushed) copy(write, this.visible);
   }
 
   /** A part of the write, from its beginning or its end. */
