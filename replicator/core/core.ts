@@ -41,7 +41,7 @@ interface Held {
 export type OwnDisk = Exclude<DiskState, 'DUnknown' | 'Negotiating' | 'Attaching'>;
 
 export class Core {
-  readonly options: CoreOptions;
+  options: CoreOptions;
   readonly ids: GenerationSource;
   readonly out = new Out();
   readonly meta = new MetadataKeeper(this.out);
@@ -174,6 +174,9 @@ export class Core {
         return this.changed();
       case 'command':
         return this.admin.onCommand(event.id, event.command);
+      case 'configured':
+        this.options = { ...this.options, ...event.policies };
+        return this.changed();
       case 'diskOpened':
         return this.disks.onOpened(event.id, event.outcome);
       case 'tick':
