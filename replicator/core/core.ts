@@ -233,7 +233,7 @@ export class Core {
 
   hold(retry: () => void, fail: (outcome: ClientOutcome) => void): void {
     if (this.demoting) return fail('ESHUTDOWN');
-    if (!this.hasData && this.connection.conn !== 'Connected') {
+    if (this.#lacksData) {
       this.#noDataSinceMs ??= this.out.nowMs;
       const waited = this.out.nowMs - this.#noDataSinceMs;
       if (waited >= this.options.noDataTimeoutMs || this.connection.conn === 'StandAlone') return fail('EIO');
@@ -263,8 +263,15 @@ export class Core {
   }
 
   #expireNoData(): void {
-    if (this.#noDataSinceMs === null || this.hasData) return;
+    if (this.#held.length > 0 && this.#lacksData) this.#noDataSinceMs ??= this.out.nowMs;
+    if (this.#noDataSinceMs === null || !this.#lacksData) return;
     if (this.out.nowMs - this.#noDataSinceMs >= this.options.noDataTimeoutMs) this.failHeld('EIO');
+  }
+
+  /** No UpToDate copy in reach, and no handshake under way that may find one. */
+  get #lacksData(): boolean {
+    const { connection } = this;
+    return !this.hasData && !(connection.conn === 'Connected' && isNegotiating(connection.phase));
   }
 
   complete(id: number, outcome: ClientOutcome, payload: Payload | null = null): void {
