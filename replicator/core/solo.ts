@@ -192,6 +192,9 @@ export class Solo {
     this.#core.writes.onRecorded();
     this.#core.flushes.onRecorded();
     this.begin();
+    // What waited for a record of this copy alone has lost it.
+    this.#core.writes.onRecorded();
+    this.#core.flushes.onRecorded();
   }
 
   onHandedOff(current: Generation): void {

@@ -254,8 +254,9 @@ export class WritePath {
       core.solo.begin();
       return;
     }
-    this.#answer(write, null);
+    // In this order: a demotion that waits for the last answer finds nothing in flight then.
     this.#finish(write);
+    this.#answer(write, null);
   }
 
   #finish(write: ClientWrite): void {
