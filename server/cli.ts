@@ -70,6 +70,8 @@ async function runPair(args: readonly string[]): Promise<number | null> {
 }
 
 async function runVerb(name: string, verb: Verb, args: readonly string[]): Promise<number> {
+  // A reader that has seen enough, as in "lockstep status | head".
+  process.stdout.on('error', () => process.exit(1));
   const parsed = readArguments(name, args, flagsOf(verb));
   if (parsed.has('help')) {
     print(usage(name, verb.summary, verb.words, flagsOf(verb)));
@@ -138,7 +140,8 @@ function expectWords(verb: string, wanted: readonly string[], given: readonly st
 
 function report(verb: string, error: unknown): number {
   if (error instanceof UsageError) {
-    complain('', `${error.message}\nSee "lockstep ${verb === '' ? '' : `${verb} `}--help".`);
+    const known = Object.hasOwn(verbs, verb) || verb === 'serve' || verb === 'pair';
+    complain('', `${error.message}\nSee "lockstep ${known ? `${verb} ` : ''}--help".`);
     return 2;
   }
   if (error instanceof ApiFailure) {
@@ -194,7 +197,7 @@ function wantsHelp(args: readonly string[]): boolean {
 }
 
 function packageVersion(): string {
-  const text: unknown = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8'));
+  const text: unknown = JSON.parse(readFileSync(packageFile(), 'utf8'));
   if (typeof text === 'object' && text !== null && 'version' in text) return String(text.version);
   return 'unknown';
 }
@@ -205,4 +208,9 @@ function print(text: string): void {
 
 function complain(verb: string, text: string): void {
   process.stderr.write(`lockstep${verb === '' ? '' : ` ${verb}`}: ${text}\n`);
+}
+
+/** Beside server/ in a checkout, one level higher in a package, whose JavaScript is under dist/. */
+function packageFile(): URL {
+  return new URL(import.meta.url.endsWith('.ts') ? '../package.json' : '../../package.json', import.meta.url);
 }

@@ -77,7 +77,7 @@ export async function serve(config: Config, version: string): Promise<void> {
   }
 
   await catalog.startAll();
-  log.info({ api, node: config.name, pid: process.pid }, 'ready');
+  log.info({ api, pid: process.pid }, 'ready');
   // The one line of standard output: scripts and supervisors wait for it.
   writeSync(1, `${JSON.stringify({ ready: true, api, pid: process.pid, tokenFile: directory.tokenFile })}\n`);
 }

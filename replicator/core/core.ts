@@ -52,7 +52,7 @@ export class Core {
 
   role: 'Primary' | 'Secondary' = 'Secondary';
   diskState: OwnDisk = 'Diskless';
-  connection: Connection = { conn: 'StandAlone', because: 'unmirrored' };
+  connection: Connection;
   /** Was Primary when it stopped without saying so; until the peer has spoken. */
   crashedPrimary = false;
   /** The operator's decision for the next handshake. */
@@ -84,6 +84,9 @@ export class Core {
   constructor(options: CoreOptions, ids: GenerationSource) {
     this.options = options;
     this.ids = ids;
+    // A mirrored resource looks for its peer from the start; nobody has decided that it should stand alone.
+    this.connection =
+      options.peerName === null ? { conn: 'StandAlone', because: 'unmirrored' } : { conn: 'Connecting', after: null };
     this.outOfSync = new OutOfSync(options.sizeBytes);
     this.epochs = new Epochs(this.outOfSync.blockCount);
     this.log = new ActivityLog(options.activityLogExtents);

@@ -85,7 +85,7 @@ export class DiskKeeper {
     this.#frozen = core.replaceLog();
     if (wasDuringHandshake || wasSyncing) core.session.restart('the disk was detached');
     core.announce();
-    if (core.role === 'Primary' && core.isPeerUpToDate) core.solo.begin();
+    core.solo.onDiskGone();
     core.releaseHeld();
   }
 

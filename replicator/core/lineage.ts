@@ -18,6 +18,17 @@ export class Lineage {
   onSyncFinished(connection: Connected, current: Generation): void {
     const core = this.#core;
     if (connection.phase.kind !== 'syncSource') return;
+    // What follows in the stream relies on the resync having ended here too.
+    const unblock = core.inbound.block();
+    connection.phase.sync.whenProven(() => {
+      this.#endSource(connection, current);
+      unblock();
+    });
+  }
+
+  #endSource(connection: Connected, current: Generation): void {
+    const core = this.#core;
+    if (connection.phase.kind !== 'syncSource') return;
     if (core.outOfSync.blocks > 0)
       return core.session.breakProtocol(`syncFinished with ${core.outOfSync.blocks} blocks not proven`);
     connection.phase.sync.end();

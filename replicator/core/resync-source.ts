@@ -8,6 +8,9 @@ export class ResyncSource {
   readonly #core: Core;
   readonly #meter: ProgressMeter;
   #ended = false;
+  /** Proofs of the target that wait for a flush of this disk. */
+  #proving = 0;
+  #whenProven: (() => void) | null = null;
   isPaused = false;
 
   constructor(core: Core) {
@@ -39,10 +42,27 @@ export class ResyncSource {
     });
   }
 
-  /** Written and flushed at the target: proof (W12). */
+  /**
+   * Written and flushed at the target: proof (W12), once this disk has flushed too. What was read for the target may
+   * still have been in this disk's cache, and without its bit nothing would say so after a power cut here.
+   */
   onStable(runs: readonly BlockRun[]): void {
-    this.#core.outOfSync.clear(runs);
-    this.#meter.update(this.#core.outOfSync.bytes, this.#core.out.nowMs);
+    const core = this.#core;
+    this.#proving++;
+    core.disk.flush((outcome) => {
+      if (this.#ended) return;
+      if (outcome === 'failed') return core.disks.fail('a flush of the backing device failed during resync');
+      core.outOfSync.clear(runs);
+      this.#meter.update(core.outOfSync.bytes, core.out.nowMs);
+      core.changed();
+      if (--this.#proving === 0) this.#whenProven?.();
+    });
+  }
+
+  /** Runs once the bits of all that the target has proven are cleared; not at all when the resync ends first. */
+  whenProven(then: () => void): void {
+    if (this.#proving === 0) then();
+    else this.#whenProven = then;
   }
 
   end(): void {

@@ -272,10 +272,7 @@ export class Session {
         if (phase.kind === 'syncSource') phase.sync.onRequest(packet.id, packet.offset, packet.length);
         return;
       case 'resyncStable':
-        if (phase.kind === 'syncSource') {
-          phase.sync.onStable(packet.runs);
-          core.changed();
-        }
+        if (phase.kind === 'syncSource') phase.sync.onStable(packet.runs);
         return;
       case 'resyncData':
         if (phase.kind === 'syncTarget') {

@@ -186,6 +186,12 @@ export class Solo {
     core.send({ kind: 'peerDiskGone', current, history: core.meta.superblock.history });
   }
 
+  /** The own disk is out; whatever a peer recorded when it was out before has been settled since. */
+  onDiskGone(): void {
+    this.#handedOff = false;
+    this.begin();
+  }
+
   onHandedOff(current: Generation): void {
     if (this.#state.kind !== 'handingOff' || this.#state.current !== current) return;
     const core = this.#core;

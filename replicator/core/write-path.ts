@@ -234,7 +234,8 @@ export class WritePath {
   #settle(write: ClientWrite): void {
     if (write.local === 'pending' || write.remote === 'pending') return;
     const core = this.#core;
-    if (write.again || (write.local === 'lost' && write.remote === 'lost')) {
+    // At least one copy has to have it: a lost leg beside one that took no part is no success either.
+    if (write.again || (write.local !== 'done' && write.remote !== 'done')) {
       this.#inFlight.delete(write.seq);
       write.log?.end(write.key, 0);
       Object.assign(write, { log: null, epoch: 0, local: 'none', remote: 'none', again: false });

@@ -9,7 +9,7 @@ const checkDecisions = checker(DecisionsAnswer);
 
 export function answerText(verb: string, body: unknown): string {
   if (verb === 'decisions') {
-    const { decisions } = expectBody(checkDecisions(body));
+    const decisions = expectBody(checkDecisions(body));
     if (decisions.length === 0) return 'no decisions yet';
     return decisions
       .map(({ kind, rule, result, inputs }) => {

@@ -67,7 +67,7 @@ export class ApiClient {
   /**
    * The events, until the stream ends or `signal` aborts it. Throws ApiFailure when it cannot be had.
    */
-  async *events(signal?: AbortSignal): AsyncGenerator<ServerEvent> {
+  async *events(signal?: AbortSignal): AsyncGenerator<ServerEvent, void, undefined> {
     let response: Response;
     try {
       response = await fetch(new URL('/v1/events', this.target.api), {

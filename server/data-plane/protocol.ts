@@ -3,7 +3,6 @@
  * a message that does not fit means two versions of the code in one process, and stops it.
  */
 import { Type, type Static, type TSchema } from 'typebox';
-import type { Command } from '../../replicator/core/command.ts';
 import { refusalCodes } from '../../replicator/core/refusal.ts';
 import { Name } from '../schemas/common.ts';
 import { ResourceDefinition } from '../schemas/resource-definition.ts';
@@ -28,6 +27,7 @@ const CommandResult = Type.Union([
 
 const force = Type.Boolean();
 const dryRun = Type.Boolean();
+/** Every command of the core (core/command.ts) but `stop`, which is a message of its own. */
 const AnyCommand = Type.Union([
   message('promote', { force, dryRun }),
   message('demote', { force, dryRun }),
@@ -40,22 +40,6 @@ const AnyCommand = Type.Union([
   message('verify', { action: Type.Enum(['start', 'stop']) }),
   message('resize', { sizeBytes: Type.Integer({ minimum: 1 }) }),
 ]);
-
-/** `stop` is the worker's own: it comes as a message of its own kind. */
-type OperatorCommand = Exclude<Command, { kind: 'stop' }>;
-/** Fails to compile when a command of the core is missing above. */
-export const commandKinds = {
-  promote: true,
-  demote: true,
-  failover: true,
-  connect: true,
-  disconnect: true,
-  detach: true,
-  attach: true,
-  resync: true,
-  verify: true,
-  resize: true,
-} as const satisfies Record<OperatorCommand['kind'] & Static<typeof AnyCommand>['kind'], true>;
 
 const ToWorker = Type.Union([
   message('start', { id: Id, definition: ResourceDefinition }),

@@ -5,7 +5,7 @@ import { checkToWorker, type FromWorker, type ToWorker, type WorkerData } from '
 import { ResourceHost } from './resource-host.ts';
 
 /** How long the main thread is given to end the process after a panic, milliseconds. */
-const panicGraceMs = 5_000;
+const panicGraceMs = 30_000;
 
 export function runWorker(port: MessagePort, data: WorkerData, parts: HostParts): void {
   const hosts = new Map<string, ResourceHost>();

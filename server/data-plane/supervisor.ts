@@ -129,7 +129,18 @@ export class Supervisor implements DataPlane {
   async close(): Promise<void> {
     this.#closing = true;
     await Promise.all([...this.#planeOf.keys()].map((name) => this.stop(name)));
+    await this.terminate();
+  }
+
+  /** Ends the workers as they are, as a crash would. */
+  async terminate(): Promise<void> {
+    this.#closing = true;
     await Promise.all(this.#planes.map(({ worker }) => worker.terminate()));
+  }
+
+  /** Resources of each worker. */
+  loads(): readonly number[] {
+    return this.#planes.map((plane) => plane.resources.size);
   }
 
   /** An idle worker, else a new one, else the least loaded. */

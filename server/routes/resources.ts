@@ -103,7 +103,7 @@ export function resourceRoutes(app: Router, { catalog }: RouteOptions, done: () 
         response: { 200: DecisionsAnswer, default: problemAnswer },
       },
     },
-    async (request) => ({ decisions: [...(await catalog.decisions(request.params.resource))] }),
+    async (request) => [...(await catalog.decisions(request.params.resource))],
   );
   done();
 }

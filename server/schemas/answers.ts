@@ -29,7 +29,7 @@ export const RemoveAnswer = Type.Object(
   closed,
 );
 
-export const DecisionsAnswer = Type.Object({ decisions: Type.Array(DecisionRecord) }, closed);
+export const DecisionsAnswer = Type.Array(DecisionRecord);
 
 /** RFC 9457, with the stable `code` that clients match on. */
 export const Problem = Type.Object(

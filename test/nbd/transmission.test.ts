@@ -338,9 +338,9 @@ test('a payload within one chunk is handed over as a view of it', (t) => {
     seen.push(data);
     done(null);
   };
-  const request = compact({ type: WRITE, length: 4096n, payload: Buffer.alloc(4096, 5) });
+  const request = compact({ type: WRITE, length: 65536n, payload: Buffer.alloc(65536, 5) });
   begin('simple', device).feed(request);
-  t.is(seen[0]?.buffer, request.buffer);
+  t.true(seen[0]?.buffer === request.buffer);
 });
 
 test('any 28 bytes after the magic are answered or end the session, and the device sees only what fits', (t) => {

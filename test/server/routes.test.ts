@@ -258,7 +258,7 @@ test('decisions: inputs, rule and result as they are kept', async (t) => {
     },
   ];
   const answer = await send('GET', '/v1/resources/r0/decisions');
-  t.deepEqual(answer.json(), { decisions: plane.decisionRecords });
+  t.deepEqual(answer.json(), plane.decisionRecords);
 });
 
 test('node: name, version, uptime, pid', async (t) => {

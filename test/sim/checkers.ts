@@ -100,13 +100,19 @@ export function checkIdentical(cluster: Cluster): void {
   );
 }
 
+/** Looked for in large pieces first: most of them are equal. */
+const pieceSectors = 1024 * sectorsPerBlock;
+
 function firstUnmarkedDifference(left: Uint32Array, right: Uint32Array, marked: BlockBitmap): number | null {
-  if (Buffer.compare(bytesOf(left), bytesOf(right)) === 0) return null;
-  for (let sector = 0; sector < left.length; sector++) {
-    if (left[sector] === right[sector]) continue;
-    const block = Math.floor(sector / sectorsPerBlock);
-    if (!marked.isSet(block)) return block;
-    sector = (block + 1) * sectorsPerBlock - 1;
+  for (let from = 0; from < left.length; from += pieceSectors) {
+    const to = Math.min(left.length, from + pieceSectors);
+    if (Buffer.compare(bytesOf(left.subarray(from, to)), bytesOf(right.subarray(from, to))) === 0) continue;
+    for (let sector = from; sector < to; sector++) {
+      if (left[sector] === right[sector]) continue;
+      const block = Math.floor(sector / sectorsPerBlock);
+      if (!marked.isSet(block)) return block;
+      sector = (block + 1) * sectorsPerBlock - 1;
+    }
   }
   return null;
 }

@@ -20,6 +20,9 @@ export interface WriteRecord {
   durable: boolean;
 }
 
+/** A longer list is worth shortening. */
+const longList = 12;
+
 /** Writes over more sectors than this are looked through one by one instead of being listed with each sector. */
 const wideSectors = 2048;
 
@@ -29,6 +32,12 @@ export class Expectations {
   #stamps = 0;
   readonly #bySector = new Map<number, WriteRecord[]>();
   readonly #wide: WriteRecord[] = [];
+  /** Sectors whose list does not go back to the beginning. */
+  readonly #shortened = new Set<number>();
+  /** Of these, those that may hold again what is not listed any more. */
+  readonly #open = new Set<number>();
+  /** Reads under way, by when they began. Oldest first. */
+  readonly #reads = new Set<number>();
   /** Acknowledged and not known to be on stable storage. */
   readonly #unflushed = new Set<WriteRecord>();
   /** A promise was taken back since. */
@@ -36,6 +45,17 @@ export class Expectations {
 
   get now(): number {
     return this.#clock;
+  }
+
+  /** A read begins; answers the moment that its result is judged by. */
+  readIssued(): number {
+    const since = ++this.#clock;
+    this.#reads.add(since);
+    return since;
+  }
+
+  readEnded(since: number): void {
+    this.#reads.delete(since);
   }
 
   issue(op: 'write' | 'trim' | 'zeroes', first: number, count: number): WriteRecord {
@@ -85,24 +105,30 @@ export class Expectations {
   /** An operator has given up what this copy does not have. */
   loseEverything(): void {
     this.loseUnflushed();
+    for (const sector of this.#shortened) this.#open.add(sector);
     for (const records of [...this.#bySector.values(), this.#wide])
       for (const record of records) record.firm = false;
   }
 
   /** Whether a read that was issued at `since` may find `value` in the sector. */
   isLegitimate(sector: number, value: number, since: number): boolean {
-    const records = this.#records(sector);
+    const records = this.#listed(sector);
     let replacedBefore = -1;
     for (const record of records) {
       if (record.firm && record.ended <= since) replacedBefore = Math.max(replacedBefore, record.issued);
     }
-    if (value === 0 && replacedBefore === -1) return true;
-    return records.some((record) => record.value === value && record.ended > replacedBefore);
+    for (const record of this.#wide) {
+      if (covers(record, sector) && record.firm && record.ended <= since) {
+        replacedBefore = Math.max(replacedBefore, record.issued);
+      }
+    }
+    if (replacedBefore === -1 && (value === 0 || this.#open.has(sector))) return true;
+    return this.#someEnded(sector, value, replacedBefore);
   }
 
   /** Whether the sector holds this write's value, or that of one that may have replaced it. */
   hasReached(record: WriteRecord, sector: number, value: number): boolean {
-    return this.#records(sector).some((other) => other.value === value && other.ended > record.issued);
+    return record.value === value || this.#someEnded(sector, value, record.issued);
   }
 
   /** Sectors that were ever written on their own, ascending. */
@@ -114,15 +140,32 @@ export class Expectations {
     const tell = (record: WriteRecord): string =>
       `${record.stamp}${record.value === 0 ? '(zero)' : ''}@${record.issued}-${record.ended}` +
       `${record.firm ? ' firm' : ''}${record.durable ? ' durable' : ''}`;
-    return this.#records(sector).slice(-8).map(tell).join('; ');
+    return [...this.#listed(sector), ...this.#wide.filter((record) => covers(record, sector))]
+      .map(tell)
+      .join('; ');
   }
 
-  #records(sector: number): readonly WriteRecord[] {
-    const listed = this.#bySector.get(sector) ?? [];
-    const wide = this.#wide.filter(
-      (record) => record.first <= sector && sector < record.first + record.count,
-    );
-    return wide.length === 0 ? listed : [...listed, ...wide];
+  #someEnded(sector: number, value: number, after: number): boolean {
+    for (const record of this.#listed(sector))
+      if (record.value === value && record.ended > after) return true;
+    for (const record of this.#wide) {
+      if (record.value === value && record.ended > after && covers(record, sector)) return true;
+    }
+    return false;
+  }
+
+  /** Leaves out what can never be read again: what had ended before a write began that is on stable storage. */
+  #listed(sector: number): readonly WriteRecord[] {
+    const records = this.#bySector.get(sector) ?? [];
+    if (records.length < longList) return records;
+    let replaced = -1;
+    for (const record of records)
+      if (record.durable && record.firm) replaced = Math.max(replaced, record.issued);
+    const rest = records.filter((record) => record.ended > replaced);
+    if (rest.length > records.length / 2) return records;
+    this.#bySector.set(sector, rest);
+    this.#shortened.add(sector);
+    return rest;
   }
 
   #listOf(sector: number): WriteRecord[] {
@@ -130,4 +173,8 @@ export class Expectations {
     if (list.length === 0) this.#bySector.set(sector, list);
     return list;
   }
+}
+
+function covers(record: WriteRecord, sector: number): boolean {
+  return record.first <= sector && sector < record.first + record.count;
 }

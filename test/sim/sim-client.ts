@@ -156,12 +156,13 @@ export class SimClient {
   }
 
   #read(node: SimNode, first: number, count: number): void {
-    const since = this.#expectations.now;
+    const since = this.#expectations.readIssued();
     const [offset, length] = [first * sectorBytes, count * sectorBytes];
     this.#submit(node, { kind: 'clientRead', offset, length }, ({ outcome, sectors }) => {
-      if (outcome !== null) return;
-      if (sectors?.length !== count) return this.#world.violation(`${node.name}: a read came back short`);
-      this.#check(node, first, sectors, since);
+      if (outcome === null && sectors?.length !== count)
+        this.#world.violation(`${node.name}: a read came back short`);
+      if (outcome === null && sectors !== null) this.#check(node, first, sectors, since);
+      this.#expectations.readEnded(since);
     });
   }
 
@@ -200,7 +201,7 @@ export class SimClient {
 
   /** Reads everything that was ever written; calls `done` when all of it has been checked. */
   verify(node: SimNode, done: () => void): void {
-    const since = this.#expectations.now;
+    const since = this.#expectations.readIssued();
     const ranges = ranged(this.#expectations.writtenSectors());
     let left = ranges.length;
     if (left === 0) return done();

@@ -76,16 +76,12 @@ export class MemoryDevice implements BlockDevice {
   /** Releases what is held and holds no more. */
   releaseAll(): void {
     this.hold = null;
-    const held = this.held;
-    this.held = [];
-    for (const call of held) call.release();
+    for (const call of this.held) call.release();
   }
 
   failAll(error: DeviceError): void {
     this.hold = null;
-    const held = this.held;
-    this.held = [];
-    for (const call of held) call.fail(error);
+    for (const call of this.held) call.fail(error);
   }
 
   /** The bytes as they are, without a request. */
@@ -246,7 +242,7 @@ export class MemoryDevice implements BlockDevice {
 
   #run(call: DeviceCall, release: () => void, fail: (error: DeviceError) => void): void {
     this.calls.push(call);
-    if (this.hold?.(call) === true) this.held.push({ call, release, fail });
+    if (this.hold?.(call) === true) this.#holdBack(call, release, fail);
     else {
       const error = this.fail?.(call) ?? null;
       const complete = (): void => {
@@ -257,6 +253,24 @@ export class MemoryDevice implements BlockDevice {
       else complete();
     }
     this.#notify();
+  }
+
+  #holdBack(call: DeviceCall, release: () => void, fail: (error: DeviceError) => void): void {
+    const leave = (): void => {
+      this.held = this.held.filter((other) => other !== held);
+    };
+    const held: HeldCall = {
+      call,
+      release: () => {
+        leave();
+        release();
+      },
+      fail: (error) => {
+        leave();
+        fail(error);
+      },
+    };
+    this.held.push(held);
   }
 
   #notify(): void {

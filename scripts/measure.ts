@@ -1,0 +1,198 @@
+/**
+ * `npm run measure`: the figures of a pair on this machine, as a user would see them: mirrored and unmirrored 4 KiB random
+ * writes at queue 1 and 32 (fio's nbd engine), the time a forced promotion takes after kill -9 of the Primary under load, and
+ * how much the quick resync copies when it returns. Prints a table; machines are noisy, so compare within one run.
+ */
+import { spawn } from 'node:child_process';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { Type } from 'typebox';
+import { connectNbd } from '../nbd/client.ts';
+import { ApiClient, ApiFailure, checkStatus, expectBody } from '../server/cli/api-client.ts';
+import { ChildNode } from '../server/pair/child-node.ts';
+import { bodyFor, pairLayout, type NodeLayout } from '../server/pair/layout.ts';
+import { waitUntilSettled } from '../server/pair/settling.ts';
+import { checker } from '../server/validation.ts';
+
+const size = '1GiB';
+const { values } = parseArgs({
+  options: {
+    dir: { type: 'string', default: tmpdir() },
+    seconds: { type: 'string', default: '4' },
+    ports: { type: 'string', default: '17780' },
+  },
+});
+
+interface Node {
+  readonly layout: NodeLayout;
+  child: ChildNode;
+  client: ApiClient;
+}
+
+const checkFio = checker(
+  Type.Object({
+    jobs: Type.Array(
+      Type.Object({
+        write: Type.Object({
+          iops: Type.Number(),
+          clat_ns: Type.Object({ percentile: Type.Record(Type.String(), Type.Number()) }),
+        }),
+      }),
+    ),
+  }),
+);
+const checkDecisions = checker(
+  Type.Array(
+    Type.Object({
+      kind: Type.String(),
+      rule: Type.String(),
+      inputs: Type.Record(Type.String(), Type.Unknown()),
+    }),
+  ),
+);
+
+const directory = await mkdtemp(join(values.dir, 'lockstep-measure-'));
+const layout = pairLayout(directory, Number(values.ports));
+const nodes: Node[] = [];
+try {
+  const alpha = await start(layout.alpha);
+  const beta = await start(layout.beta);
+  await ask(alpha, 'PUT', '/v1/resources/r0', bodyFor(layout.alpha, layout.beta, 'measure', size));
+  await ask(beta, 'PUT', '/v1/resources/r0', bodyFor(layout.beta, layout.alpha, 'measure', size));
+  await ask(alpha, 'PUT', '/v1/resources/plain', { size, nbd: {} });
+  await settled();
+  await ask(alpha, 'POST', '/v1/resources/r0/promote');
+  console.log(`pair on loopback, ${size}, data under ${values.dir}, ${values.seconds} s a row`);
+  const plain = `nbd+unix:///plain?socket=${join(layout.alpha.dataDirectory, 'resources/plain/nbd.sock')}`;
+  const mirrored = `nbd://127.0.0.1:${layout.alpha.nbdPort}/r0`;
+  await failover(alpha, beta);
+  const started = nodes.find((node) => node.layout === layout.alpha);
+  if (started) await ask(started, 'POST', '/v1/resources/r0/failover');
+  for (const depth of [1, 32]) {
+    await fio('unmirrored', plain, depth);
+    await fio('mirrored', mirrored, depth);
+  }
+} finally {
+  await Promise.all(nodes.map(({ child }) => child.stop()));
+  await rm(directory, { recursive: true, force: true });
+}
+
+async function start(node: NodeLayout): Promise<Node> {
+  const child = new ChildNode({
+    name: node.name,
+    dataDirectory: node.dataDirectory,
+    api: `127.0.0.1:${node.apiPort}`,
+    say: (text) => console.log(text),
+    restarted: () => undefined,
+  });
+  const ready = await child.start();
+  const token = readFileSync(ready.tokenFile, 'utf8').trim();
+  const started = { layout: node, child, client: new ApiClient({ name: node.name, api: ready.api, token }) };
+  nodes.push(started);
+  return started;
+}
+
+async function ask(
+  node: Node,
+  method: 'GET' | 'PUT' | 'POST',
+  path: string,
+  body?: unknown,
+): Promise<unknown> {
+  const reply = await node.client.request(method, path, body);
+  if (!reply.ok) throw new ApiFailure(reply.problem);
+  return reply.body;
+}
+
+async function settled(): Promise<void> {
+  const outcome = await waitUntilSettled(
+    nodes.map(({ client }) => client),
+    () => undefined,
+  );
+  if (outcome.kind === 'stuck') throw new Error(outcome.why);
+}
+
+async function fio(what: string, uri: string, depth: number): Promise<void> {
+  const options = [
+    '--name=w',
+    '--ioengine=nbd',
+    `--uri=${uri}`,
+    '--rw=randwrite',
+    '--bs=4k',
+    '--size=512M',
+    `--iodepth=${depth}`,
+  ];
+  const output = await run('fio', [
+    ...options,
+    `--runtime=${values.seconds}`,
+    '--time_based',
+    '--output-format=json',
+  ]);
+  const job = expectBody(checkFio(JSON.parse(output.slice(output.indexOf('{'))))).jobs[0]?.write;
+  const medianUs = (job?.clat_ns.percentile['50.000000'] ?? 0) / 1000;
+  console.log(
+    `4k random write, ${what}, queue ${depth}: ${Math.round(job?.iops ?? 0)} IOPS, median ${medianUs.toFixed(0)} us`,
+  );
+}
+
+async function run(command: string, options: readonly string[]): Promise<string> {
+  const child = spawn(command, options, { stdio: ['ignore', 'pipe', 'inherit'] });
+  let output = '';
+  child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  return new Promise((resolve, reject) => {
+    child.on('error', (error) =>
+      reject(
+        new Error(`${command} cannot be run (scripts/install-test-tools.sh installs it)`, { cause: error }),
+      ),
+    );
+    child.on('close', (status) =>
+      status === 0 ? resolve(output) : reject(new Error(`${command} ended with status ${status}`)),
+    );
+  });
+}
+
+/** Kills the Primary under load, promotes the other, and lets the first come back. */
+async function failover(alpha: Node, beta: Node): Promise<void> {
+  const active = 5;
+  const client = await connectNbd({
+    address: { host: '127.0.0.1', port: alpha.layout.nbdPort },
+    exportName: 'r0',
+  });
+  const block = Buffer.alloc(4096, 1);
+  let written = 0;
+  const writer = async (): Promise<void> => {
+    for (;;) {
+      await client.write((written++ % (active * 1024)) * 4096, block);
+      // Killed while all sixteen writers are busy.
+      if (written === 20_000) alpha.child.kill();
+    }
+  };
+  await Promise.allSettled(Array.from({ length: 16 }, writer));
+  const startMs = performance.now();
+  await ask(beta, 'POST', '/v1/resources/r0/promote', { force: true });
+  console.log(
+    `promote --force after kill -9 of the Primary under load: ${(performance.now() - startMs).toFixed(1)} ms`,
+  );
+  const survivor = await connectNbd({
+    address: { host: '127.0.0.1', port: beta.layout.nbdPort },
+    exportName: 'r0',
+  });
+  for (let at = 0; at < 1024; at++) await survivor.write((at + 100_000) * 4096, block);
+  await survivor.flush();
+  await survivor.disconnect();
+  nodes.splice(nodes.indexOf(alpha), 1);
+  const backMs = performance.now();
+  await start(layout.alpha);
+  await settled();
+  const decisions = expectBody(checkDecisions(await ask(beta, 'GET', '/v1/resources/r0/decisions')));
+  const blocks = Number(
+    decisions.findLast(({ kind, rule }) => kind === 'resync' && rule === 'quick')?.inputs['blocks'] ?? 0,
+  );
+  const status = expectBody(checkStatus(await ask(beta, 'GET', '/v1/resources/r0')));
+  console.log(
+    `quick resync after its return: ${(blocks * 4) / 1024} MiB of ${status.size / 1024 ** 2} MiB (${active} active extents of 4 MiB at ` +
+      `the crash, 4 MiB written meanwhile), both UpToDate ${((performance.now() - backMs) / 1000).toFixed(1)} s after its start`,
+  );
+}
