@@ -13,34 +13,37 @@ import {
   startMirror,
 } from '../support/mirror.ts';
 
-test.serial('Secondary frozen and thawed: the load waits, goes on alone, and is mirrored again', async (t) => {
-  const mirror = await startMirror(t, { policies: shortTimeouts });
-  const { alpha, beta, load } = mirror;
-  await alpha.order('promote');
-  const client = await mirror.attach(alpha);
-  const first = load.start(client);
-  await first.acknowledged(500);
-  await first.stop();
-  await client.flush();
+test.serial(
+  'Secondary frozen and thawed: the load waits, goes on alone, and is mirrored again',
+  async (t) => {
+    const mirror = await startMirror(t, { policies: shortTimeouts });
+    const { alpha, beta, load } = mirror;
+    await alpha.order('promote');
+    const client = await mirror.attach(alpha);
+    const first = load.start(client);
+    await first.acknowledged(500);
+    await first.stop();
+    await client.flush();
 
-  const flushed = load.sequence;
-  const mark = await markDecisions(alpha);
-  const second = load.start(client);
-  await second.acknowledged(100);
-  beta.node.sigstop();
-  const lost = await alpha.waitFor(isConnection('Connecting'), 'the loss of beta');
-  t.is(lost.role, 'Primary');
-  await second.more(200);
-  beta.node.sigcont();
-  await second.more(100);
-  t.is((await second.stop()).reason, 'stopped');
-  await mirror.pair.mirroring();
-  t.true((await handshakes(alpha, mark)).every((rule) => rule === 'bitmap-self' || rule === 'equal'));
-  const resyncs = await resyncsFrom(alpha, mark);
-  const most = load.blocksWritten(flushed);
-  t.true(resyncs.length > 0 && resyncs.every((blocks) => blocks <= most), `${resyncs} of ${most} blocks`);
-  await mirror.assertWhole(alpha);
-});
+    const flushed = load.sequence;
+    const mark = await markDecisions(alpha);
+    const second = load.start(client);
+    await second.acknowledged(100);
+    beta.node.sigstop();
+    const lost = await alpha.waitFor(isConnection('Connecting'), 'the loss of beta');
+    t.is(lost.role, 'Primary');
+    await second.more(200);
+    beta.node.sigcont();
+    await second.more(100);
+    t.is((await second.stop()).reason, 'stopped');
+    await mirror.pair.mirroring();
+    t.true((await handshakes(alpha, mark)).every((rule) => rule === 'bitmap-self' || rule === 'equal'));
+    const resyncs = await resyncsFrom(alpha, mark);
+    const most = load.blocksWritten(flushed);
+    t.true(resyncs.length > 0 && resyncs.every((blocks) => blocks <= most), `${resyncs} of ${most} blocks`);
+    await mirror.assertWhole(alpha);
+  },
+);
 
 test.serial('Primary frozen and superseded: thawed, it fences itself and no late write lands', async (t) => {
   const mirror = await startMirror(t, { policies: shortTimeouts });

@@ -1,7 +1,15 @@
 /** The Primary dies under load: the survivor takes over, knowingly, and the old Primary follows it when it is back. */
 import test from 'ava';
 import { onlyPeer } from '../support/cluster.ts';
-import { blocksPerExtent, givenUp, handshakes, isConnection, refusalOf, resyncsFrom, startMirror } from '../support/mirror.ts';
+import {
+  blocksPerExtent,
+  givenUp,
+  handshakes,
+  isConnection,
+  refusalOf,
+  resyncsFrom,
+  startMirror,
+} from '../support/mirror.ts';
 
 test.serial(
   'Primary killed: the survivor is promoted by force, the old Primary comes back as target, and fails back',
@@ -33,7 +41,10 @@ test.serial(
     const [blocks = 0, ...others] = await resyncsFrom(beta);
     t.deepEqual(others, []);
     // The extents that were active on the dead Primary, and what was written since: all within the load's four.
-    t.true(blocks >= unavailable && blocks <= 4 * blocksPerExtent, `${blocks} blocks, ${unavailable} changed`);
+    t.true(
+      blocks >= unavailable && blocks <= 4 * blocksPerExtent,
+      `${blocks} blocks, ${unavailable} changed`,
+    );
 
     await mirror.detach(clientOfBeta, beta);
     await alpha.order('failover');

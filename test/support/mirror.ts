@@ -109,7 +109,10 @@ export async function startMirror(t: ExecutionContext, options: MirrorOptions = 
       await client.disconnect();
       const [one, other] = await Promise.all([alpha.status(), beta.status()]);
       t.deepEqual(compareFiles(one.backing.path, other.backing.path), { equal: true });
-      t.deepEqual([one, other].map((status) => onlyPeer(status).outOfSyncBytes), [0, 0]);
+      t.deepEqual(
+        [one, other].map((status) => onlyPeer(status).outOfSyncBytes),
+        [0, 0],
+      );
       t.is(one.generation.current, other.generation.current);
     },
   };
@@ -134,7 +137,7 @@ const checkedDecisions = Compile(DecisionsAnswer);
 export async function decisions(peer: NodePeer, mark: DecisionMark = start): Promise<DecisionRecord[]> {
   const answer = await peer.node.call('GET', `/v1/resources/${(await peer.status()).name}/decisions`);
   if (!checkedDecisions.Check(answer)) throw new Error(`not decisions: ${JSON.stringify(answer)}`);
-  return answer.decisions.filter(({ atMs }) => atMs > mark.afterMs);
+  return answer.filter(({ atMs }) => atMs > mark.afterMs);
 }
 
 const start: DecisionMark = { afterMs: -1 };
@@ -169,8 +172,7 @@ export async function refusalOf(
 }
 
 export function stringField(value: unknown, field: string): string {
-  const text: unknown =
-    typeof value === 'object' && value !== null ? Reflect.get(value, field) : undefined;
+  const text: unknown = typeof value === 'object' && value !== null ? Reflect.get(value, field) : undefined;
   if (typeof text !== 'string') throw new Error(`no ${field} in ${JSON.stringify(value)}`);
   return text;
 }
