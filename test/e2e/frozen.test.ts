@@ -40,7 +40,10 @@ test.serial(
     t.true((await handshakes(alpha, mark)).every((rule) => rule === 'bitmap-self' || rule === 'equal'));
     const resyncs = await resyncsFrom(alpha, mark);
     const most = load.blocksWritten(flushed);
-    t.true(resyncs.length > 0 && resyncs.every((blocks) => blocks <= most), `${resyncs} of ${most} blocks`);
+    t.true(
+      resyncs.length > 0 && resyncs.every((blocks) => blocks <= most),
+      `${resyncs.join(', ')} of ${most} blocks`,
+    );
     await mirror.assertWhole(alpha);
   },
 );
