@@ -235,11 +235,14 @@ export class WritePath {
 
   #settle(write: ClientWrite): void {
     if (write.local === 'pending' || write.remote === 'pending') return;
+    // Losing the disk may have ended the session, and that settled this write already: it is under way anew.
+    if (this.#inFlight.get(write.seq) !== write) return;
     const core = this.#core;
-    // At least one copy has to have it: a lost leg beside one that took no part is no success either.
-    // And after the loss of the peer the own copy counts only while it is whole: the disk may have gone as well.
-    const isNowhere = write.local !== 'done' && write.remote !== 'done';
-    if (write.again || isNowhere || (write.remote === 'lost' && core.diskState !== 'UpToDate')) {
+    // A whole copy has to have it, and still be there: a resync target that lost its source does not count, nor does
+    // a lost leg beside one that took no part.
+    const isHere = write.local === 'done' && core.diskState === 'UpToDate';
+    const isThere = write.remote === 'done' && core.isPeerUpToDate;
+    if (write.again || (!isHere && !isThere)) {
       this.#inFlight.delete(write.seq);
       write.log?.end(write.key, 0);
       Object.assign(write, { log: null, epoch: 0, local: 'none', remote: 'none', again: false });

@@ -43,6 +43,8 @@ export interface Phase {
    * without a sleep. Rejects if the phase ends before.
    */
   acknowledged(count: number): Promise<void>;
+  /** Resolves when `count` more writes than by now have been acknowledged. */
+  more(count: number): Promise<void>;
   /** No new writes; those in flight are waited for. */
   stop(): Promise<PhaseResult>;
 }
@@ -60,7 +62,8 @@ export class StampedLoad {
   readonly #run: number;
   readonly #blocks = new Map<number, BlockHistory>();
   readonly #inFlight = new Set<number>();
-  #sequence = 0;
+  /** The block of each write, in order; write n is at n - 1. */
+  readonly #written: number[] = [];
   #acknowledged = 0;
 
   constructor(options: LoadOptions) {
@@ -108,14 +111,16 @@ export class StampedLoad {
       for (const { count, reject } of waiting) reject(tooFew(count));
       return result;
     });
+    const untilAcknowledged = (count: number): Promise<void> =>
+      new Promise((resolve, reject) => {
+        if (count <= acknowledged) resolve();
+        else if (result !== null) reject(tooFew(count));
+        else waiting.push({ count, resolve, reject });
+      });
     return {
       ended,
-      acknowledged: (count) =>
-        new Promise((resolve, reject) => {
-          if (count <= acknowledged) resolve();
-          else if (result !== null) reject(tooFew(count));
-          else waiting.push({ count, resolve, reject });
-        }),
+      acknowledged: untilAcknowledged,
+      more: (count) => untilAcknowledged(acknowledged + count),
       stop: () => {
         stopped = true;
         return ended;
@@ -126,6 +131,16 @@ export class StampedLoad {
   /** Acknowledged writes of all phases. */
   get acknowledged(): number {
     return this.#acknowledged;
+  }
+
+  /** Writes begun so far: a mark in the history of the load, for `blocksWritten`. */
+  get sequence(): number {
+    return this.#written.length;
+  }
+
+  /** Different blocks written (or tried to) by the writes after the mark `from`, up to and including `to`. */
+  blocksWritten(from: number, to = this.sequence): number {
+    return new Set(this.#written.slice(from, to)).size;
   }
 
   /**
@@ -149,7 +164,7 @@ export class StampedLoad {
 
   async #writeOne(client: LoadClient): Promise<null | { readonly error: unknown }> {
     const block = this.#freeBlock();
-    const sequence = ++this.#sequence;
+    const sequence = this.#written.push(block);
     const history = this.#blocks.get(block) ?? { settled: 0, unknown: [] };
     this.#blocks.set(block, history);
     this.#inFlight.add(block);

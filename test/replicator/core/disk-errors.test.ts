@@ -1,3 +1,4 @@
+/** Errors of the backing device on either node: who detaches, who goes on, what is copied afterwards (W9). */
 import test from 'ava';
 import {
   attach,

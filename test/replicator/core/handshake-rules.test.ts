@@ -1,3 +1,4 @@
+/** Every rule of the handshake decision from both sides, and what must hold whatever two nodes say. */
 import test from 'ava';
 import fc from 'fast-check';
 import type { HandshakeDecision, HandshakeRule } from '../../../replicator/core/handshake-rules.ts';

@@ -1,3 +1,4 @@
+/** Two cores that mirror: what an acknowledgement waits for, and in which order writes land (W1, W2, W5). */
 import test from 'ava';
 import {
   chooser,

@@ -1,3 +1,4 @@
+/** Resync beside client writes, in many interleavings: bits are cleared by proof alone, nothing goes back (W5, W12). */
 import test from 'ava';
 import {
   bothSecondary,
