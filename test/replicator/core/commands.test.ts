@@ -1,3 +1,4 @@
+/** What each command of the operator is answered in each state of the pair, and what the commands that change roles do. */
 import test from 'ava';
 import type { Command } from '../../../replicator/core/command.ts';
 import {

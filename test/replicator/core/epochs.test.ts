@@ -1,3 +1,4 @@
+/** When blocks written to both sides stop counting as unstable. */
 import test from 'ava';
 import { Epochs } from '../../../replicator/core/epochs.ts';
 

@@ -1,3 +1,4 @@
+/** Lines of descent of generations, and what may run once a transaction is durable. */
 import test from 'ava';
 import type { Superblock } from '../../../replicator/core/metadata.ts';
 import { maxBitmapGenerations, maxHistory } from '../../../replicator/core/metadata.ts';

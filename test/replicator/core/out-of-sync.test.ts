@@ -1,3 +1,4 @@
+/** The marks in memory against what the store holds of them. */
 import test from 'ava';
 import { decodeInto } from '../../../replicator/core/metadata-load.ts';
 import type { ChunkImage, Superblock } from '../../../replicator/core/metadata.ts';

@@ -1,3 +1,4 @@
+/** Progress of a resync as the status shows it. */
 import test from 'ava';
 import fc from 'fast-check';
 import { ProgressMeter } from '../../../replicator/core/progress-meter.ts';

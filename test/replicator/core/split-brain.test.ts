@@ -1,3 +1,4 @@
+/** Both nodes have written without each other: nothing is lost until somebody decides, and then nothing else is. */
 import test from 'ava';
 import {
   connect,

@@ -1,3 +1,4 @@
+/** What a core says of itself. */
 import test from 'ava';
 import { mirroring, promote, run } from '../../support/pair.ts';
 import { TwoCores } from '../../support/two-cores.ts';
