@@ -19,6 +19,7 @@ import { readConfig, settingsHelp, UsageError } from './config.ts';
 import { didYouMean } from './nearest.ts';
 import { NodeStoreError } from './node-store.ts';
 import type { Problem } from './schemas/answers.ts';
+import { StartError } from './start-error.ts';
 
 /** Answers the exit status, or null when the process goes on (serve, pair). */
 export async function runCommandLine(args: readonly string[]): Promise<number | null> {
@@ -148,11 +149,12 @@ function report(verb: string, error: unknown): number {
     complain(verb, error.problem.detail);
     return exitStatusOf(error.problem);
   }
-  if (error instanceof NodeStoreError) {
+  if (error instanceof NodeStoreError || error instanceof StartError) {
     complain(verb, error.message);
     return 1;
   }
-  const system = error instanceof Error && ('code' in error || error.cause !== undefined);
+  // What the system refused (a directory that cannot be written, say) needs no trace; a bug does.
+  const system = error instanceof Error && 'code' in error;
   complain(
     verb,
     error instanceof Error ? (system ? error.message : (error.stack ?? error.message)) : String(error),

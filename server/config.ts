@@ -101,6 +101,7 @@ export function readConfig(
   readFile: (path: string) => string = (path) => readFileSync(path, 'utf8'),
 ): Config {
   const flags = readFlags(args);
+  checkEnvironment(environment);
   const given = (flag: Flag): { text: string; source: string } | null => {
     const { env } = settings[flag];
     const text = flags.get(flag);
@@ -167,6 +168,18 @@ function readFlags(args: readonly string[]): ReadonlyMap<Flag, string> {
     }
   }
   return flags;
+}
+
+/** Variables of other parts: the CLI's own, and those of tests. */
+const otherVariables = ['LOCKSTEP_TOKEN', 'LOCKSTEP_SECRET', 'LOCKSTEP_TEST', 'LOCKSTEP_TEST_FAULT_FILE'];
+
+/** A misspelt variable would leave its setting at the default without a word. */
+function checkEnvironment(environment: Readonly<Record<string, string | undefined>>): void {
+  const known = [...Object.values(settings).map(({ env }) => env), ...otherVariables];
+  for (const name of Object.keys(environment)) {
+    if (!name.startsWith('LOCKSTEP_') || known.includes(name)) continue;
+    throw new UsageError(`unknown environment variable ${name}${didYouMean(name, known)}`);
+  }
 }
 
 function readConfigFile(path: string, readFile: (path: string) => string) {

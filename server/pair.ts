@@ -22,6 +22,7 @@ import {
 import { waitUntilSettled } from './pair/settling.ts';
 import type { ResourceStatus } from './schemas/status.ts';
 import { parseSize } from './size.ts';
+import { StartError } from './start-error.ts';
 
 export const pairFlags: Readonly<Record<string, FlagSpec>> = {
   dir: { type: 'text', help: 'DIR  for the data of both nodes (default ./.lockstep)' },
@@ -97,7 +98,7 @@ async function bringUp(layout: PairLayout, size: string): Promise<readonly Resou
   if (settled.kind === 'stuck') {
     say(`not healthy: ${settled.why}`);
     const fault = settled.statuses.find((status) => status.error !== null);
-    if (fault) throw new Error(settled.why, { cause: fault.error });
+    if (fault) throw new StartError(settled.why);
   }
   if (!settled.statuses.some((status) => status.role === 'Primary')) {
     const reply = await clients[0].request('POST', `${resourcePath(resourceName)}/promote`);

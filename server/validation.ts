@@ -73,12 +73,21 @@ function descend(schema: object, path: string): object {
   for (const key of path.split('/')) {
     const choices = list(node, 'anyOf');
     const next = [node, ...choices]
-      .map((candidate) => member(properties(candidate), key) ?? member(candidate, 'items'))
+      .map(
+        (candidate) => member(properties(candidate), key) ?? member(candidate, 'items') ?? anyKey(candidate),
+      )
       .find((candidate) => candidate !== null);
     if (!next) return {};
     node = next;
   }
   return node;
+}
+
+/** What a record takes under every key. */
+function anyKey(schema: object): object | null {
+  const patterns = member(schema, 'patternProperties') ?? {};
+  const [first] = Object.keys(patterns);
+  return first === undefined ? null : member(patterns, first);
 }
 
 function properties(schema: object): object {

@@ -114,7 +114,10 @@ async function checkFile(options: BackingOptions, fd: number, created: boolean):
     return refuse(
       'backing-too-small',
       `${path} has ${roomBytes} bytes, the device needs ${sizeBytes}.`,
-      'Extend the backing (for a file: truncate --size), or define the resource with a smaller size.',
+      options.binding === null
+        ? 'Extend the backing (for a file: truncate --size), or define the resource with a smaller size.'
+        : // Extended, its end would read as zeroes that nobody wrote.
+          'Put the whole of it back; or, if the peer has the data, remove it and its metadata and let this node be resynced.',
     );
   }
 

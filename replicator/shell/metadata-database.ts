@@ -155,7 +155,7 @@ function prepare(
     throw new RefusalError(
       'metadata-foreign',
       `${location.path} is a database of another program.`,
-      'Give the resource another metadata path.',
+      'Move it away, or put the metadata of this resource in its place.',
     );
   }
   if (!isEmpty) checkVersion(simplePragma(database, 'user_version'), location.path, format);
@@ -213,7 +213,8 @@ function create(database: Database.Database, location: MetadataLocation, format:
 
 function checkIntegrity(database: Database.Database): void {
   const result = database.pragma('quick_check(1)', { simple: true });
-  if (result !== 'ok') throw new MetadataFormatError(`integrity check: ${String(result)}`);
+  if (result !== 'ok')
+    throw new MetadataFormatError(`integrity check: ${String(result).replaceAll(/\s+/g, ' ')}`);
 }
 
 function checkOwner(database: Database.Database, location: MetadataLocation): void {
@@ -309,7 +310,7 @@ function refusalOf(error: unknown, path: string): Refusal {
       code: 'metadata-corrupt',
       reason: `${path} is not intact metadata: ${message}.`,
       nextStep:
-        'Restore it together with the backing; or remove it, and let this node be resynced from its peer.',
+        'Restore it together with the backing; or, if the peer has the data, remove both and let this node be resynced from it.',
     };
   }
   return {
