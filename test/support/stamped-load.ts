@@ -6,6 +6,7 @@
  * One load lives through several clients: after a failover a new client, to the other node, continues it. No two
  * writes of a load to the same block are ever in flight at once, so the last one is well defined.
  */
+import { patienceMs, within } from './node-process.ts';
 import { readStamp, stampedBytes, writeStamp } from './stamp.ts';
 
 /** What the load needs of an NBD client. A rejected write may or may not have been carried out. */
@@ -40,7 +41,7 @@ export interface Phase {
   readonly ended: Promise<PhaseResult>;
   /**
    * Resolves when `count` writes of this phase have been acknowledged: the way to act in the middle of a load
-   * without a sleep. Rejects if the phase ends before.
+   * without a sleep. Rejects if the phase ends before, or if nothing comes of it in a minute.
    */
   acknowledged(count: number): Promise<void>;
   /** Resolves when `count` more writes than by now have been acknowledged. */
@@ -111,19 +112,21 @@ export class StampedLoad {
       for (const { count, reject } of waiting) reject(tooFew(count));
       return result;
     });
-    const untilAcknowledged = (count: number): Promise<void> =>
-      new Promise((resolve, reject) => {
+    const untilAcknowledged = (count: number): Promise<void> => {
+      const reached = new Promise<void>((resolve, reject) => {
         if (count <= acknowledged) resolve();
         else if (result !== null) reject(tooFew(count));
         else waiting.push({ count, resolve, reject });
       });
+      return within(patienceMs, `${count} acknowledged writes`, reached);
+    };
     return {
       ended,
       acknowledged: untilAcknowledged,
       more: (count) => untilAcknowledged(acknowledged + count),
       stop: () => {
         stopped = true;
-        return ended;
+        return within(patienceMs, 'the writes in flight to end', ended);
       },
     };
   }
