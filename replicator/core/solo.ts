@@ -138,28 +138,38 @@ export class Solo {
     return peer.current !== current && (peer.bitmap.includes(current) || peer.history.includes(current));
   }
 
-  /** A generation of this node alone. The marked blocks lie in active extents: they need no record of their own. */
+  /**
+   * A generation of this node alone. The marked blocks lie in active extents: they need no record of their own. The own
+   * disk is flushed first: from the record on this copy wins over the peer's, so it must hold all that was acknowledged
+   * by both, even if it loses power next.
+   */
   #record(why: string): void {
     const core = this.#core;
-    const current = core.ids.newGeneration();
     this.#state = { kind: 'recording' };
     core.changed();
-    core.meta.update(
-      { ...descend(core.meta.superblock, current), peerExcluded: true, writer: true, primary: true },
-      {},
-      () => {
-        core.out.decide('peer-loss', 'single-copy', `going on alone: ${why}`, {
-          current: formatGeneration(current),
-        });
-        core.out.log(
-          'warn',
-          `going on alone (${why}): generation ${formatGeneration(current)}, the peer is excluded until it has resynced`,
-        );
-        core.exposed = current;
-        this.#sharedIsDue = false;
-        this.#finish();
-      },
-    );
+    core.disk.flush((outcome) => {
+      if (outcome === 'failed') core.disks.fail('a flush of the backing device failed');
+      // Without its disk this node has nothing to go on with; what waits finds that out.
+      if (core.hasDisk) this.#recordAlone(why);
+      else this.#finish();
+    });
+  }
+
+  #recordAlone(why: string): void {
+    const core = this.#core;
+    const current = core.ids.newGeneration();
+    const change = { peerExcluded: true, writer: true, primary: true };
+    core.meta.update({ ...descend(core.meta.superblock, current), ...change }, {}, () => {
+      const name = formatGeneration(current);
+      core.out.decide('peer-loss', 'single-copy', `going on alone: ${why}`, { current: name });
+      core.out.log(
+        'warn',
+        `going on alone (${why}): generation ${name}, the peer is excluded until it has resynced`,
+      );
+      core.exposed = current;
+      this.#sharedIsDue = false;
+      this.#finish();
+    });
   }
 
   #beginShared(): void {
