@@ -14,13 +14,18 @@ import { formatGeneration } from './vocabulary.ts';
 type State =
   | { readonly kind: 'idle' }
   /** Asking whether the lost peer has taken over. */
-  | { readonly kind: 'probing'; readonly id: number }
+  | { readonly kind: 'probing'; readonly id: number; readonly unanswered: number }
+  /** The last probe found nobody, but this process has just stood still: it asks again at the next tick. */
+  | { readonly kind: 'askingAgain'; readonly unanswered: number }
   /** The policy wants an operator's word before this node goes on alone. */
   | { readonly kind: 'suspended' }
   /** A new generation is being committed here. */
   | { readonly kind: 'recording' }
   /** Without a disk: the peer is recording that it holds the only copy. */
   | { readonly kind: 'handingOff'; readonly current: Generation };
+
+/** Probes that find nobody, one per tick, before a process that has stood still goes on alone. */
+const probesAfterStandstill = 5;
 
 export class Solo {
   readonly #core: Core;
@@ -51,6 +56,7 @@ export class Solo {
       case 'idle':
         return null;
       case 'probing':
+      case 'askingAgain':
         return 'peer-lost';
       case 'suspended':
         return 'policy';
@@ -64,7 +70,8 @@ export class Solo {
 
   /** The own state is about to change: no handshake may rest on it yet. */
   get isBusy(): boolean {
-    return this.#state.kind === 'probing' || this.#state.kind === 'recording';
+    const { kind } = this.#state;
+    return kind === 'probing' || kind === 'askingAgain' || kind === 'recording';
   }
 
   /** Whether something has to be on record before an answer may rest on fewer copies than took part. */
@@ -108,10 +115,19 @@ export class Solo {
       );
       return core.changed();
     }
-    const id = core.out.newId();
-    this.#state = { kind: 'probing', id };
-    core.out.emit({ kind: 'probe', id });
-    core.changed();
+    this.#probe(0);
+  }
+
+  #probe(unanswered: number): void {
+    const { out } = this.#core;
+    const id = out.newId();
+    this.#state = { kind: 'probing', id, unanswered };
+    out.emit({ kind: 'probe', id });
+    this.#core.changed();
+  }
+
+  onTick(): void {
+    if (this.#state.kind === 'askingAgain') this.#probe(this.#state.unanswered);
   }
 
   /** An operator's word: go on without the peer. */
@@ -125,6 +141,16 @@ export class Solo {
 
   onProbed(id: number, outcome: ProbeOutcome): void {
     if (this.#state.kind !== 'probing' || this.#state.id !== id) return;
+    const unanswered = this.#state.unanswered + 1;
+    // Time enough to be superseded has gone by unseen: a busy new Primary gets more than one chance to say so.
+    if (
+      outcome.kind === 'unreachable' &&
+      this.#core.liveness.hasStoodStill &&
+      unanswered < probesAfterStandstill
+    ) {
+      this.#state = { kind: 'askingAgain', unanswered };
+      return;
+    }
     this.#state = { kind: 'idle' };
     if (outcome.kind === 'answered' && this.#isSuperseded(outcome.state)) {
       return this.fence('the peer has become Primary meanwhile');
