@@ -15,7 +15,7 @@ import { answerText } from './cli/answer-text.ts';
 import { statusTree } from './cli/status-tree.ts';
 import { findTargets } from './cli/targets.ts';
 import { flagsOf, verbs, type Verb } from './cli/verbs.ts';
-import { readConfig, settingsHelp, UsageError } from './config.ts';
+import { readConfig, settingsHelp, StartError, UsageError } from './config.ts';
 import { didYouMean } from './nearest.ts';
 import { NodeStoreError } from './node-store.ts';
 import type { Problem } from './schemas/answers.ts';
@@ -148,7 +148,7 @@ function report(verb: string, error: unknown): number {
     complain(verb, error.problem.detail);
     return exitStatusOf(error.problem);
   }
-  if (error instanceof NodeStoreError) {
+  if (error instanceof NodeStoreError || error instanceof StartError) {
     complain(verb, error.message);
     return 1;
   }

@@ -6,7 +6,7 @@ import closeWithGrace from 'close-with-grace';
 import { ApiClient, ApiFailure, checkStatus, expectBody } from './cli/api-client.ts';
 import type { Arguments, FlagSpec } from './cli/arguments.ts';
 import { resourcePath } from './cli/verbs.ts';
-import { UsageError } from './config.ts';
+import { StartError, UsageError } from './config.ts';
 import { readToken } from './data-directory.ts';
 import { banner } from './pair/banner.ts';
 import { ChildNode } from './pair/child-node.ts';
@@ -83,6 +83,8 @@ export async function runPair(args: Arguments): Promise<number | null> {
   } catch (error) {
     grace.uninstall();
     await Promise.all(children.map((child) => child.stop()));
+    if (error instanceof Error && /\bin use\b/.test(error.message) && !/node\.db/.test(error.message))
+      say('"--ports BASE" moves all six ports of the pair');
     throw error;
   }
 }
@@ -97,7 +99,7 @@ async function bringUp(layout: PairLayout, size: string): Promise<readonly Resou
   if (settled.kind === 'stuck') {
     say(`not healthy: ${settled.why}`);
     const fault = settled.statuses.find((status) => status.error !== null);
-    if (fault) throw new Error(settled.why, { cause: fault.error });
+    if (fault) throw new StartError(settled.why, { cause: fault.error });
   }
   if (!settled.statuses.some((status) => status.role === 'Primary')) {
     const reply = await clients[0].request('POST', `${resourcePath(resourceName)}/promote`);
@@ -145,7 +147,7 @@ function readOrCreateSecret(path: string): string {
   }
   const secret = readFileSync(path, 'utf8').trim();
   if (secret === '')
-    throw new Error(`${path} is empty; remove it and the directories beside it to begin anew`);
+    throw new StartError(`${path} is empty; remove it and the directories beside it to begin anew`);
   return secret;
 }
 

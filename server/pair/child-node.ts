@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { Type, type Static } from 'typebox';
+import { StartError } from '../config.ts';
 import { checker } from '../validation.ts';
 
 const ReadyLine = Type.Object({
@@ -89,7 +90,7 @@ export class ChildNode {
         const ended = (how: string) => {
           exited();
           if (this.#child === child) this.#child = null;
-          if (!ready) reject(new Error(`${name} did not start (${how}): ${this.#lastWords()}`));
+          if (!ready) reject(new StartError(`${name} did not start (${how}): ${this.#lastWords()}`));
           else if (!this.#stopping) this.#restart(how, process.uptime() - startedAt);
         };
         child.once('error', (error) => ended(error.message));
@@ -134,7 +135,7 @@ export class ChildNode {
   #lastWords(): string {
     const lines = readFileSync(this.logFile, 'utf8').trimEnd().split('\n').slice(-20);
     const said = lines.filter((line) => line.startsWith('lockstep')).at(-1);
-    return said ?? `see ${this.logFile}`;
+    return said?.replace(/^lockstep( serve)?: /, '') ?? `see ${this.logFile}`;
   }
 }
 
