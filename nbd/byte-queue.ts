@@ -1,3 +1,4 @@
+/** Bytes received and not yet parsed, as the chunks they came in: taken in any length, copied only where a piece spans chunks. */
 const noBytes = Buffer.alloc(0);
 
 /**

@@ -34,7 +34,8 @@ export interface NbdServer {
   /**
    * Ends the connections in the transmission phase (of one export, by its canonical name, or of all). On return no
    * request of theirs that is not at the device yet will ever be executed. Resolves once the device has completed
-   * the others, which it should make happen soon (ESHUTDOWN will do), and the connections are gone.
+   * the others, which it should make happen soon (ESHUTDOWN will do), and the connections are gone; requests left
+   * behind by clients that went away earlier are waited for as well.
    */
   disconnectClients(exportName?: string): Promise<void>;
   /** Stops listening, removes the socket file, and ends all connections as `disconnectClients` does. */
@@ -58,6 +59,8 @@ class ListeningServer implements NbdServer {
   /** Insertion order is age. */
   readonly #handshaking = new Set<Session>();
   readonly #clients = new Set<Session>();
+  /** Clients, and connections that are gone while the device still works for them. */
+  readonly #unsettled = new Set<Session>();
   #closing = false;
 
   constructor(options: NbdServerOptions) {
@@ -76,11 +79,15 @@ class ListeningServer implements NbdServer {
       transmissionBegan: (session) => {
         this.#handshaking.delete(session);
         this.#clients.add(session);
+        this.#unsettled.add(session);
         this.#onClientCount(this.#clients.size);
       },
       closed: (session) => {
         this.#handshaking.delete(session);
         if (this.#clients.delete(session)) this.#onClientCount(this.#clients.size);
+      },
+      settled: (session) => {
+        this.#unsettled.delete(session);
       },
     };
   }
@@ -123,7 +130,7 @@ class ListeningServer implements NbdServer {
   }
 
   async disconnectClients(exportName?: string): Promise<void> {
-    const chosen = [...this.#clients].filter(
+    const chosen = [...this.#unsettled].filter(
       (session) => exportName === undefined || session.exportName === exportName,
     );
     await Promise.all(chosen.map((session) => session.fence()));

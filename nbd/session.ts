@@ -24,6 +24,8 @@ export interface SessionHost {
   transmissionBegan(session: Session): void;
   /** The connection is gone. Requests of it may still be at the device. */
   closed(session: Session): void;
+  /** The connection is gone and the device has completed everything it got from it. */
+  settled(session: Session): void;
 }
 
 type Phase =
@@ -54,7 +56,7 @@ export class Session {
   /** Reading is stopped until a request may be taken in again. */
   #throttled = false;
   #peerEnded = false;
-  /** Called once the connection is gone and the device has completed everything. */
+  #settled = false;
   #settledWaiters: (() => void)[] = [];
 
   constructor(socket: Socket, host: SessionHost) {
@@ -137,9 +139,8 @@ export class Session {
       case 'transmission':
         this.#consume();
         return;
+      // A socket that has ended both ways destroys itself, after its last reply.
       case 'lingering':
-        this.#socket.destroySoon();
-        return;
       case 'finishing':
       case 'closed':
         return;
@@ -346,7 +347,6 @@ export class Session {
     }, this.#host.limits.lingerMs);
     this.#socket.end();
     this.#socket.resume();
-    if (this.#peerEnded) this.#socket.destroySoon();
   }
 
   #close(): void {
@@ -362,6 +362,10 @@ export class Session {
   #settle(): void {
     if (this.#phase.kind !== 'closed') return;
     if (this.#transmission !== null && this.#transmission.requestsInFlight > 0) return;
+    if (!this.#settled) {
+      this.#settled = true;
+      this.#host.settled(this);
+    }
     const waiters = this.#settledWaiters;
     this.#settledWaiters = [];
     for (const resolve of waiters) resolve();

@@ -15,10 +15,11 @@ import { answerText } from './cli/answer-text.ts';
 import { statusTree } from './cli/status-tree.ts';
 import { findTargets } from './cli/targets.ts';
 import { flagsOf, verbs, type Verb } from './cli/verbs.ts';
-import { readConfig, settingsHelp, StartError, UsageError } from './config.ts';
+import { readConfig, settingsHelp, UsageError } from './config.ts';
 import { didYouMean } from './nearest.ts';
 import { NodeStoreError } from './node-store.ts';
 import type { Problem } from './schemas/answers.ts';
+import { StartError } from './start-error.ts';
 
 /** Answers the exit status, or null when the process goes on (serve, pair). */
 export async function runCommandLine(args: readonly string[]): Promise<number | null> {
@@ -152,7 +153,8 @@ function report(verb: string, error: unknown): number {
     complain(verb, error.message);
     return 1;
   }
-  const system = error instanceof Error && ('code' in error || error.cause !== undefined);
+  // What the system refused (a directory that cannot be written, say) needs no trace; a bug does.
+  const system = error instanceof Error && 'code' in error;
   complain(
     verb,
     error instanceof Error ? (system ? error.message : (error.stack ?? error.message)) : String(error),

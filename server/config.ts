@@ -32,9 +32,6 @@ export interface Config {
 /** Bad usage: a message for the user, exit status 2. */
 export class UsageError extends Error {}
 
-/** Something does not start, for a reason that the message tells: exit status 1, and no stack. */
-export class StartError extends Error {}
-
 const defaultApi = '127.0.0.1:7780';
 const defaultDataPlanes = 4;
 const dataPlanesLimit = 64;

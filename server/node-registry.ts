@@ -29,6 +29,7 @@ export function registerNode(entry: NodeEntry, environment: Environment = proces
   const directory = registryDirectory(environment);
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   chmodSync(directory, 0o700);
+  removeStale(directory, entry);
   const path = join(directory, `${entry.pid}.json`);
   const aside = `${path}.new`;
   writeFileSync(aside, JSON.stringify(entry), { mode: 0o600 });
@@ -55,6 +56,16 @@ function registryDirectory(environment: Environment): string {
   const runtime = environment['XDG_RUNTIME_DIR'];
   const state = environment['XDG_STATE_HOME'] ?? join(environment['HOME'] ?? homedir(), '.local', 'state');
   return join(runtime === undefined || runtime === '' ? state : runtime, 'lockstep', 'nodes');
+}
+
+/** Killed nodes leave their entries; so does, under a process id used again, what this node replaces. */
+function removeStale(directory: string, entry: NodeEntry): void {
+  for (const file of readdirSync(directory)) {
+    const path = join(directory, file);
+    const known = file.endsWith('.json') ? readEntry(path) : null;
+    const replaced = known?.api === entry.api || known?.dataDirectory === entry.dataDirectory;
+    if (known && (replaced || !isRunning(known.pid))) rmSync(path, { force: true });
+  }
 }
 
 function readEntry(path: string): NodeEntry | null {

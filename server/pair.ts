@@ -6,7 +6,7 @@ import closeWithGrace from 'close-with-grace';
 import { ApiClient, ApiFailure, checkStatus, expectBody } from './cli/api-client.ts';
 import type { Arguments, FlagSpec } from './cli/arguments.ts';
 import { resourcePath } from './cli/verbs.ts';
-import { StartError, UsageError } from './config.ts';
+import { UsageError } from './config.ts';
 import { readToken } from './data-directory.ts';
 import { banner } from './pair/banner.ts';
 import { ChildNode } from './pair/child-node.ts';
@@ -22,6 +22,7 @@ import {
 import { waitUntilSettled } from './pair/settling.ts';
 import type { ResourceStatus } from './schemas/status.ts';
 import { parseSize } from './size.ts';
+import { StartError } from './start-error.ts';
 
 export const pairFlags: Readonly<Record<string, FlagSpec>> = {
   dir: { type: 'text', help: 'DIR  for the data of both nodes (default ./.lockstep)' },
@@ -83,7 +84,7 @@ export async function runPair(args: Arguments): Promise<number | null> {
   } catch (error) {
     grace.uninstall();
     await Promise.all(children.map((child) => child.stop()));
-    if (error instanceof Error && /\bin use\b/.test(error.message) && !/node\.db/.test(error.message))
+    if (error instanceof StartError && error.message.includes('is in use; free it'))
       say('"--ports BASE" moves all six ports of the pair');
     throw error;
   }
@@ -99,7 +100,7 @@ async function bringUp(layout: PairLayout, size: string): Promise<readonly Resou
   if (settled.kind === 'stuck') {
     say(`not healthy: ${settled.why}`);
     const fault = settled.statuses.find((status) => status.error !== null);
-    if (fault) throw new StartError(settled.why, { cause: fault.error });
+    if (fault) throw new StartError(settled.why);
   }
   if (!settled.statuses.some((status) => status.role === 'Primary')) {
     const reply = await clients[0].request('POST', `${resourcePath(resourceName)}/promote`);

@@ -11,6 +11,7 @@ import { formatEndpoint, isLoopback } from './endpoint.ts';
 import { ApiError } from './errors.ts';
 import { registerNode } from './node-registry.ts';
 import { ResourceCatalog } from './resource-catalog.ts';
+import { StartError } from './start-error.ts';
 
 /** SIGTERM is answered within 5 s (design, section 5); what is not done by then is as safe as a crash. */
 const stopGraceMs = 4_800;
@@ -115,11 +116,14 @@ async function listen(app: Awaited<ReturnType<typeof buildApp>>, config: Config)
   } catch (error) {
     const wanted = formatEndpoint(config.api);
     if (error instanceof Error && 'code' in error && error.code === 'EADDRINUSE') {
-      throw new Error(`the address ${wanted} of the control API is in use; free it or choose another --api`, {
-        cause: error,
-      });
+      throw new StartError(
+        `the address ${wanted} of the control API is in use; free it or choose another --api`,
+        {
+          cause: error,
+        },
+      );
     }
-    throw new Error(`the control API cannot listen on ${wanted}: ${String(error)}`, { cause: error });
+    throw new StartError(`the control API cannot listen on ${wanted}: ${String(error)}`, { cause: error });
   }
   const address = app.server.address();
   if (address === null || typeof address === 'string') throw new Error('the control API listens on no port');

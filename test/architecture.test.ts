@@ -9,13 +9,13 @@ const root = join(import.meta.dirname, '..');
 
 /** Below this a checker has lost sight of the code: it would pass for ever, seeing nothing. */
 const fewestFiles: Record<Layer, number> = {
-  nbd: 1,
-  'replicator/core': 9,
-  'replicator/wire': 0,
-  'replicator/shell': 1,
-  server: 0,
-  scripts: 0,
-  test: 8,
+  nbd: 15,
+  'replicator/core': 30,
+  'replicator/wire': 10,
+  'replicator/shell': 15,
+  server: 30,
+  scripts: 2,
+  test: 60,
 };
 
 test('every source file keeps to the folder map and the rules of the code', (t) => {

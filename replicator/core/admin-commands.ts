@@ -261,6 +261,10 @@ export class AdminCommands {
     };
     if (core.role !== 'Primary') return leave();
     // What cannot be drained is left as a crash would leave it: the record still says Primary.
-    core.roles.demote(true, false, (result) => (result.ok ? leave() : answer(result)));
+    core.roles.demote(true, false, (result) => {
+      if (result.ok) return leave();
+      answer(result);
+      core.out.emit({ kind: 'stopped' });
+    });
   }
 }

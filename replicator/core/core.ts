@@ -41,7 +41,7 @@ interface Held {
 export type OwnDisk = Exclude<DiskState, 'DUnknown' | 'Negotiating' | 'Attaching'>;
 
 export class Core {
-  readonly options: CoreOptions;
+  options: CoreOptions;
   readonly ids: GenerationSource;
   readonly out = new Out();
   readonly meta = new MetadataKeeper(this.out);
@@ -86,7 +86,9 @@ export class Core {
     this.ids = ids;
     // A mirrored resource looks for its peer from the start; nobody has decided that it should stand alone.
     this.connection =
-      options.peerName === null ? { conn: 'StandAlone', because: 'unmirrored' } : { conn: 'Connecting', after: null };
+      options.peerName === null
+        ? { conn: 'StandAlone', because: 'unmirrored' }
+        : { conn: 'Connecting', after: null };
     this.outOfSync = new OutOfSync(options.sizeBytes);
     this.epochs = new Epochs(this.outOfSync.blockCount);
     this.log = new ActivityLog(options.activityLogExtents);
@@ -172,6 +174,9 @@ export class Core {
         return this.changed();
       case 'command':
         return this.admin.onCommand(event.id, event.command);
+      case 'configured':
+        this.options = { ...this.options, ...event.policies };
+        return this.changed();
       case 'diskOpened':
         return this.disks.onOpened(event.id, event.outcome);
       case 'tick':
@@ -228,7 +233,7 @@ export class Core {
 
   hold(retry: () => void, fail: (outcome: ClientOutcome) => void): void {
     if (this.demoting) return fail('ESHUTDOWN');
-    if (!this.hasData && this.connection.conn !== 'Connected') {
+    if (this.#lacksData) {
       this.#noDataSinceMs ??= this.out.nowMs;
       const waited = this.out.nowMs - this.#noDataSinceMs;
       if (waited >= this.options.noDataTimeoutMs || this.connection.conn === 'StandAlone') return fail('EIO');
@@ -258,8 +263,15 @@ export class Core {
   }
 
   #expireNoData(): void {
-    if (this.#noDataSinceMs === null || this.hasData) return;
+    if (this.#held.length > 0 && this.#lacksData) this.#noDataSinceMs ??= this.out.nowMs;
+    if (this.#noDataSinceMs === null || !this.#lacksData) return;
     if (this.out.nowMs - this.#noDataSinceMs >= this.options.noDataTimeoutMs) this.failHeld('EIO');
+  }
+
+  /** No UpToDate copy in reach, and no handshake under way that may find one. */
+  get #lacksData(): boolean {
+    const { connection } = this;
+    return !this.hasData && !(connection.conn === 'Connected' && isNegotiating(connection.phase));
   }
 
   complete(id: number, outcome: ClientOutcome, payload: Payload | null = null): void {

@@ -77,7 +77,9 @@ export class DiskKeeper {
       connection.conn === 'Connected' &&
       (connection.phase.kind === 'syncSource' || connection.phase.kind === 'syncTarget');
     // Nobody goes on without this disk when the peer has no good one: then its data is not outdated by being out.
-    const disk = core.isPeerUpToDate ? 'Outdated' : core.meta.superblock.disk;
+    // One that was not whole is no better for having been away.
+    const recorded = core.meta.superblock.disk;
+    const disk = core.isPeerUpToDate && recorded !== 'Inconsistent' ? 'Outdated' : recorded;
     core.diskState = state;
     core.meta.update({ detached: true, disk });
     // The frozen extents cover what was not stable; from here on this node has nothing to be unstable.

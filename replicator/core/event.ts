@@ -2,6 +2,7 @@
 import type { DeviceError } from '../../nbd/block-device.ts';
 import type { Command } from './command.ts';
 import type { MetadataImage } from './metadata.ts';
+import type { CorePolicies } from './options.ts';
 import type { Packet, Payload, PeerState } from './packet.ts';
 import type { Refusal } from './refusal.ts';
 
@@ -57,6 +58,8 @@ export type Event =
   /** The number of NBD clients attached just now. */
   | { readonly kind: 'clients'; readonly count: number }
   | { readonly kind: 'command'; readonly id: number; readonly command: Command }
+  /** New limits and policies, from now on. Node names, size, protocol and activity log stay as they were. */
+  | { readonly kind: 'configured'; readonly policies: CorePolicies }
   /** Answer to the effect `openDisk`; with id 0 the first event of all, once disk and metadata are open. */
   | { readonly kind: 'diskOpened'; readonly id: number; readonly outcome: DiskOpenOutcome }
   /** Time, monotonic milliseconds; about every 100 ms. */

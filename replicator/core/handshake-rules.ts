@@ -42,6 +42,8 @@ export const handshakeRules = [
   'inconsistent-both',
   'inconsistent-self',
   'inconsistent-peer',
+  'outdated-self',
+  'outdated-peer',
   'two-primaries',
   'primary-self',
   'primary-peer',
@@ -90,19 +92,22 @@ function decideWithDisks(self: PeerState, peer: PeerState, selfSortsFirst: boole
 }
 
 function compareGenerations(self: PeerState, peer: PeerState, selfSortsFirst: boolean): HandshakeDecision {
-  if (self.origin !== 'settled' || peer.origin !== 'settled') return compareFresh(self, peer);
+  if (self.origin !== 'settled' || peer.origin !== 'settled') return compareFresh(self, peer, selfSortsFirst);
   if (self.current === peer.current) return compareEqual(self, peer, selfSortsFirst);
   return compareDifferent(self, peer);
 }
 
 /** At least one disk has never been part of a pair. Empty disks give way; data is never overwritten unasked. */
-function compareFresh(self: PeerState, peer: PeerState): HandshakeDecision {
+function compareFresh(self: PeerState, peer: PeerState, selfSortsFirst: boolean): HandshakeDecision {
   if (self.origin !== 'settled' && peer.origin !== 'settled') {
     const selfHasData = self.origin === 'created-with-data';
     const peerHasData = peer.origin === 'created-with-data';
     if (selfHasData && peerHasData) return { rule: 'fresh-both-data', verdict: { kind: 'unrelated-data' } };
     if (selfHasData) return sync('fresh-data-self', 'self', true);
     if (peerHasData) return sync('fresh-data-peer', 'peer', true);
+    if (self.dirtyBlocks + peer.dirtyBlocks > 0) {
+      return selfSortsFirst ? sync('tie-break-self', 'self', false) : sync('tie-break-peer', 'peer', false);
+    }
     const adoptCurrent = self.current > peer.current ? self.current : peer.current;
     return { rule: 'fresh-pair', verdict: { kind: 'in-sync', adoptCurrent } };
   }
@@ -125,6 +130,12 @@ function compareEqual(self: PeerState, peer: PeerState, selfSortsFirst: boolean)
   }
   if (self.dirtyBlocks === 0 && peer.dirtyBlocks === 0) {
     return { rule: 'equal', verdict: { kind: 'in-sync', adoptCurrent: self.current } };
+  }
+  // Outdated was recorded when the other copy was whole and went on, or was about to.
+  if ((self.disk === 'Outdated') !== (peer.disk === 'Outdated')) {
+    return self.disk === 'Outdated'
+      ? sync('outdated-self', 'peer', false)
+      : sync('outdated-peer', 'self', false);
   }
   if (self.role === 'Primary') return sync('primary-self', 'self', false);
   if (peer.role === 'Primary') return sync('primary-peer', 'peer', false);
@@ -213,15 +224,18 @@ function decideDiskless(self: PeerState, peer: PeerState, selfSortsFirst: boolea
     return { rule, verdict: { kind: 'diskless', newest: false } };
   }
   const rule = side === 'self' ? 'diskless-self' : 'diskless-peer';
-  return { rule, verdict: { kind: 'diskless', newest: isNewest(within, without, selfSortsFirst) } };
+  const withinSortsFirst = within === self ? selfSortsFirst : !selfSortsFirst;
+  return { rule, verdict: { kind: 'diskless', newest: isNewest(within, without, withinSortsFirst) } };
 }
 
 /** Whether the data on the only disk is known to be no older than what the diskless side last recorded. */
-function isNewest(within: PeerState, without: PeerState, selfSortsFirst: boolean): boolean {
+function isNewest(within: PeerState, without: PeerState, withinSortsFirst: boolean): boolean {
   if (within.disk === 'Inconsistent' || within.origin !== 'settled') return false;
-  if (without.role === 'Primary' || within.role === 'Primary') return true;
+  if (without.role === 'Primary') return true;
+  // A Primary whose own disk was away has shown its clients newer data than that disk holds.
+  if (within.role === 'Primary') return within.exposed === within.current;
   if (without.origin !== 'settled') return within.disk === 'UpToDate';
-  const { verdict } = compareGenerations(within, { ...without, disk: 'Consistent' }, selfSortsFirst);
+  const { verdict } = compareGenerations(within, { ...without, disk: 'Consistent' }, withinSortsFirst);
   return verdict.kind === 'in-sync' || (verdict.kind === 'sync' && verdict.source === 'self');
 }
 

@@ -11,7 +11,11 @@ import type { Generation } from './vocabulary.ts';
 export class MetadataKeeper {
   #superblock: Superblock | null = null;
   readonly #out: Out;
-  readonly #waiting = new Map<number, () => void>();
+  readonly #waiting = new Map<
+    number,
+    { readonly superblock: Superblock | null; readonly then: () => void }
+  >();
+  #durable: Superblock | null = null;
 
   constructor(out: Out) {
     this.#out = out;
@@ -19,12 +23,19 @@ export class MetadataKeeper {
 
   load(superblock: Superblock): void {
     this.#superblock = superblock;
+    this.#durable = superblock;
   }
 
   /** What the last transaction issued says, durable or about to be. */
   get superblock(): Superblock {
     assert(this.#superblock !== null, 'the superblock is used before it was loaded');
     return this.#superblock;
+  }
+
+  /** What a restart would find: all that a promise may rest on. */
+  get durable(): Superblock {
+    assert(this.#durable !== null, 'the superblock is used before it was loaded');
+    return this.#durable;
   }
 
   get isLoaded(): boolean {
@@ -45,15 +56,16 @@ export class MetadataKeeper {
 
   commit(transaction: Transaction, then: () => void = nothing): void {
     const id = this.#out.newId();
-    this.#waiting.set(id, then);
+    this.#waiting.set(id, { superblock: transaction.superblock ?? null, then });
     this.#out.emit({ kind: 'commit', id, transaction });
   }
 
   onCommitted(id: number): void {
-    const then = this.#waiting.get(id);
-    assert(then !== undefined, `commit ${id} was answered twice or never asked for`);
+    const committed = this.#waiting.get(id);
+    assert(committed !== undefined, `commit ${id} was answered twice or never asked for`);
     this.#waiting.delete(id);
-    then();
+    this.#durable = committed.superblock ?? this.#durable;
+    committed.then();
   }
 
   get isIdle(): boolean {

@@ -33,7 +33,10 @@ export interface Superblock {
   readonly writer: boolean;
   /** The peer was connected, and this node has not noticed its loss. Cleared only after a flush of the own disk. */
   readonly linked: boolean;
-  /** Data of the current generation may exist here alone: the peer is excluded until it has resynced. */
+  /**
+   * The current generation was begun here alone, and the peer has no part in it: writes may be acknowledged from this copy.
+   * Not so once a resync to the peer begins, which ends with the peer taking this generation for its own.
+   */
   readonly peerExcluded: boolean;
   /** The backing device failed or was detached while the resource went on through the peer. */
   readonly detached: boolean;

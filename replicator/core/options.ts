@@ -25,6 +25,12 @@ export interface CoreOptions {
   readonly resyncWindowBusyBytes: number;
 }
 
+/** What can change while the resource runs. */
+export type CorePolicies = Omit<
+  CoreOptions,
+  'nodeName' | 'peerName' | 'sizeBytes' | 'protocol' | 'activityLogExtents'
+>;
+
 export const defaultCoreOptions = {
   protocol: 'C',
   activityLogExtents: 1237,

@@ -114,10 +114,15 @@ export class ReadPath {
     const isStillOn = (): boolean =>
       core.connection.conn === 'Connected' && core.connection.session === session;
     if (core.diskState !== 'UpToDate') return core.send({ kind: 'readFailed', id });
-    core.disk.read(offset, length, false, (payload) => {
-      if (!isStillOn()) return;
-      if (payload === null) core.send({ kind: 'readFailed', id });
-      else core.send({ kind: 'readData', id }, payload);
+    // Behind the writes that precede it in the stream: under protocol A and B they may be acknowledged and not written yet.
+    const key = core.out.newId();
+    core.disk.lock(key, offset, length, 'shared', () => {
+      core.disk.read(offset, length, false, (payload) => {
+        core.disk.unlock(key);
+        if (!isStillOn()) return;
+        if (payload === null) core.send({ kind: 'readFailed', id });
+        else core.send({ kind: 'readData', id }, payload);
+      });
     });
   }
 }

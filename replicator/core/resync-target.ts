@@ -29,6 +29,8 @@ export class ResyncTarget {
   sourceHistory: readonly Generation[];
   isPaused = false;
   #cursor = 0;
+  /** In this pass. */
+  #hasFailed = false;
   #outstandingBytes = 0;
   /** Written since the last flush. */
   #written: BlockRun[] = [];
@@ -62,10 +64,13 @@ export class ResyncTarget {
     if (this.#writtenBytes >= flushAfterBytes || (idle && this.#writtenBytes > 0)) return this.#flush();
     if (!idle) return;
     if (core.outOfSync.blocks === 0) return this.#finish();
-    // The end of a pass with blocks left: they failed or were skipped. Begin again from the bitmap.
+    // The end of a pass with blocks left: they failed or were skipped. Begin again from the bitmap; what the source could
+    // not read, at the next tick, lest a bad block keep both nodes busy.
     if (!this.isPaused && core.outOfSync.bits.nextRun(this.#cursor, 1) === null && this.#cursor > 0) {
       this.#cursor = 0;
-      if (core.hasDisk) this.pump();
+      const failed = this.#hasFailed;
+      this.#hasFailed = false;
+      if (core.hasDisk && !failed) this.pump();
     }
   }
 
@@ -117,6 +122,7 @@ export class ResyncTarget {
       'error',
       `resync: the source cannot read ${request.run.count} blocks from ${request.run.first}`,
     );
+    this.#hasFailed = true;
     this.#release(id, request);
   }
 

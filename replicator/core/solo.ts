@@ -73,8 +73,7 @@ export class Solo {
     if (!core.isMirrored) return false;
     if (!core.hasDisk) return !this.#handedOff;
     if (core.diskState !== 'UpToDate') return false;
-    // While it is being recorded, the superblock in memory already says so and the one on disk may not.
-    return !core.isMirroring && (this.#state.kind === 'recording' || !core.meta.superblock.peerExcluded);
+    return !core.isMirroring && !core.meta.durable.peerExcluded;
   }
 
   /** Whether a write has to wait for a record; sets it going. */
@@ -189,7 +188,13 @@ export class Solo {
   /** The own disk is out; whatever a peer recorded when it was out before has been settled since. */
   onDiskGone(): void {
     this.#handedOff = false;
+    // What waited for a record of this copy alone has to find another copy.
+    this.#core.writes.onRecorded();
+    this.#core.flushes.onRecorded();
     this.begin();
+    // What waited for a record of this copy alone has lost it.
+    this.#core.writes.onRecorded();
+    this.#core.flushes.onRecorded();
   }
 
   onHandedOff(current: Generation): void {

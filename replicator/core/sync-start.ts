@@ -67,7 +67,8 @@ export class SyncStart {
     this.#session.confirm(
       sync,
       {
-        ...{ origin: 'settled', disk: 'UpToDate', linked: true, peerExcluded: true },
+        // The target takes over this generation at a time of its own choosing: from here on, going on alone takes a new one.
+        ...{ origin: 'settled', disk: 'UpToDate', linked: true, peerExcluded: false },
         primary: core.role === 'Primary',
         bitmap: appendGeneration(superblock.bitmap, target.current),
       },

@@ -162,6 +162,8 @@ export class WritePath {
       );
     } else {
       core.disk.unlock(write.key);
+      // Protocol A has nothing to wait for.
+      this.#settle(write);
     }
   }
 
@@ -233,9 +235,14 @@ export class WritePath {
 
   #settle(write: ClientWrite): void {
     if (write.local === 'pending' || write.remote === 'pending') return;
+    // Losing the disk may have ended the session, and that settled this write already: it is under way anew.
+    if (this.#inFlight.get(write.seq) !== write) return;
     const core = this.#core;
-    // At least one copy has to have it: a lost leg beside one that took no part is no success either.
-    if (write.again || (write.local !== 'done' && write.remote !== 'done')) {
+    // A whole copy has to have it, and still be there: a resync target that lost its source does not count, nor does
+    // a lost leg beside one that took no part.
+    const isHere = write.local === 'done' && core.diskState === 'UpToDate';
+    const isThere = write.remote === 'done' && core.isPeerUpToDate;
+    if (write.again || (!isHere && !isThere)) {
       this.#inFlight.delete(write.seq);
       write.log?.end(write.key, 0);
       Object.assign(write, { log: null, epoch: 0, local: 'none', remote: 'none', again: false });
@@ -247,8 +254,9 @@ export class WritePath {
       core.solo.begin();
       return;
     }
-    this.#answer(write, null);
+    // In this order: a demotion that waits for the last answer finds nothing in flight then.
     this.#finish(write);
+    this.#answer(write, null);
   }
 
   #finish(write: ClientWrite): void {

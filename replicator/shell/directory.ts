@@ -1,3 +1,4 @@
+/** Directories are files too: a new or renamed entry is durable only when its directory has been synced. */
 import { closeSync, constants, fsyncSync, openSync } from 'node:fs';
 
 /** Makes a new or changed name in a directory survive a power cut (fsync(2), on the directory itself). */

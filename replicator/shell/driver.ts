@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Command } from '../core/command.ts';
 import { Core } from '../core/core.ts';
+import type { CorePolicies } from '../core/options.ts';
 import type { Decision } from '../core/decision.ts';
 import type { Effect } from '../core/effect.ts';
 import type { DiskOpenOutcome, Event } from '../core/event.ts';
@@ -214,6 +215,10 @@ class Driver implements ResourceNode {
 
   decisions(): readonly Decision[] {
     return this.#decisions;
+  }
+
+  configure(policies: CorePolicies): void {
+    this.#post({ kind: 'configured', policies });
   }
 
   setClientCount(count: number): void {

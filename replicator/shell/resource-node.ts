@@ -5,7 +5,7 @@
 import type { BlockDevice } from '../../nbd/block-device.ts';
 import type { Command } from '../core/command.ts';
 import type { Decision } from '../core/decision.ts';
-import type { CoreOptions } from '../core/options.ts';
+import type { CoreOptions, CorePolicies } from '../core/options.ts';
 import type { CommandResult, Refusal } from '../core/refusal.ts';
 import type { CoreStatus } from '../core/status.ts';
 
@@ -58,6 +58,8 @@ export interface ResourceNode {
   command(command: Command): Promise<CommandResult>;
   /** The last decisions, oldest first, at most 100. */
   decisions(): readonly Decision[];
+  /** New limits and policies, in force at once. */
+  configure(policies: CorePolicies): void;
   /** Tell how many NBD clients are attached, on every change. */
   setClientCount(count: number): void;
   /** Port the replication listener got (0 when unmirrored). */

@@ -95,10 +95,25 @@ export class ResourceHost {
     );
   }
 
-  /** Policies are read when the node of the resource is opened. */
+  /** In force at once, but for what a resource is opened with. */
   configure(definition: ResourceDefinition): 'applied' | 'next-start' {
+    const before = nodeOptions(this.#definition, this.#context);
+    const after = nodeOptions(definition, this.#context);
     this.#definition = definition;
-    return this.#state.kind === 'down' ? 'applied' : 'next-start';
+    if (this.#state.kind !== 'up') return 'applied';
+    const {
+      nodeName: _n,
+      peerName: _p,
+      sizeBytes: _s,
+      protocol: _c,
+      activityLogExtents,
+      ...policies
+    } = after.core;
+    this.#state.node.configure(policies);
+    const sameLink =
+      before.replication?.connectIntervalMs === after.replication?.connectIntervalMs &&
+      before.replication?.probeTimeoutMs === after.replication?.probeTimeoutMs;
+    return sameLink && before.core.activityLogExtents === activityLogExtents ? 'applied' : 'next-start';
   }
 
   status(): ResourceStatus {

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { Type, type Static } from 'typebox';
-import { StartError } from '../config.ts';
+import { StartError } from '../start-error.ts';
 import { checker } from '../validation.ts';
 
 const ReadyLine = Type.Object({

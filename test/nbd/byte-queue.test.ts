@@ -1,3 +1,4 @@
+/** The queue of received bytes: every way of cutting a stream into chunks yields the same pieces. */
 import fc from 'fast-check';
 import test from 'ava';
 import { ByteQueue, PayloadAssembly } from '../../nbd/byte-queue.ts';

@@ -1,3 +1,4 @@
+/** The authentication of two nodes against wrong, replayed, reflected and slow words (W10). */
 import { inspect } from 'node:util';
 import test from 'ava';
 import type { PeerState } from '../../replicator/core/packet.ts';

@@ -1,3 +1,4 @@
+/** Two links over loopback: sessions, probes, supersession, damage on the way. */
 import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';

@@ -205,3 +205,13 @@ test('a refusal of the node passes through', async (t) => {
     refusal: { code: 'peer-is-primary' },
   });
 });
+
+test('new policies are in force at once, but for those a resource is opened with', async (t) => {
+  const { host, parts } = hosted(t, mirroredBody);
+  await host.start();
+  t.is(host.configure(definition({ ...mirroredBody, policies: { onPeerLoss: 'suspend' } })), 'applied');
+  t.like(parts.configured.at(-1), { onPeerLoss: 'suspend', pingIntervalMs: 1000 });
+  const next = { onPeerLoss: 'suspend', activityLogExtents: 7, pingIntervalMs: 500 } as const;
+  t.is(host.configure(definition({ ...mirroredBody, policies: next })), 'next-start');
+  t.like(parts.configured.at(-1), { onPeerLoss: 'suspend', pingIntervalMs: 500 });
+});

@@ -43,7 +43,7 @@ test.serial('start, command, decisions, status and stop go through a worker', as
   t.deepEqual(await plane.command('r0', promote), { ok: true, message: 'Did promote.', givenUp: [] });
   t.is((await plane.refresh('r0'))?.role, 'Primary');
   t.is((await plane.decisions('r0'))[0]?.rule, 'reconnected');
-  t.is(await plane.configure(definition('r0')), 'next-start');
+  t.is(await plane.configure(definition('r0')), 'applied');
   await plane.stop('r0');
   t.is(plane.status('r0'), null);
   t.deepEqual(seen.at(-1), { name: 'r0', status: null });

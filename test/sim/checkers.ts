@@ -41,12 +41,11 @@ function complainUnlessRecorded(
   what: string,
 ): void {
   const peer = cluster.otherOf(node);
-  const own = node.metadata.superblock;
-  const theirs = peer.metadata.superblock;
-  // A copy that is known not to be whole does not count.
-  const ownCounts =
-    own.disk !== 'Inconsistent' && own.disk !== 'Outdated' && !own.detached && !theirs.peerExcluded;
-  const peerCounts = theirs.disk !== 'Inconsistent' && theirs.disk !== 'Outdated' && !own.peerExcluded;
+  const { peer: status } = node.status() ?? {};
+  // While it mirrors, there is no excuse; otherwise a record has to say that this copy does not count.
+  const isMirroring = status?.replication === 'Established' && status.diskState === 'UpToDate';
+  const ownCounts = counts(node, peer);
+  const peerCounts = isMirroring || counts(peer, node);
   const ownMissing = isMissing(node);
   const peerMissing = isMissing(peer);
   const complain = (where: SimNode): void =>
@@ -56,6 +55,14 @@ function complainUnlessRecorded(
   if (ownMissing && ownCounts) complain(node);
   else if (peerMissing && peerCounts) complain(peer);
   else if (ownMissing && peerMissing) complain(peer);
+}
+
+/** Whether nothing on record, here or there, says that this copy is not whole or has been left behind. */
+function counts(copy: SimNode, other: SimNode): boolean {
+  const own = copy.metadata.superblock;
+  const theirs = other.metadata.superblock;
+  if (own.disk === 'Inconsistent' || own.disk === 'Outdated' || own.detached) return false;
+  return !theirs.peerExcluded && !theirs.bitmap.includes(own.current);
 }
 
 /**

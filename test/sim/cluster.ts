@@ -104,6 +104,11 @@ export class Cluster {
     this.checkAlways();
     const wasHealthy = this.isHealthy;
     if (wasHealthy) this.#faults = [];
+    // What one machine had in its cache is gone, and nobody may have noticed yet when the other one's copy goes too.
+    const caches: readonly Fault[] = ['power', 'disk'];
+    if (this.#faults.some((earlier) => earlier.node !== node && caches.includes(earlier.fault))) {
+      this.expectations.loseUnflushed();
+    }
     this.#faults.push({ fault, node });
     return { wasHealthy };
   }
@@ -117,12 +122,6 @@ export class Cluster {
   kill(node: SimNode): void {
     if (!node.isUp) return;
     this.note('kill', node);
-    // Which of two crashed machines has lost its cache, nobody can tell afterwards.
-    const other = this.otherOf(node);
-    const caches: readonly Fault[] = ['power', 'disk'];
-    if (this.#faults.some((earlier) => earlier.node === other && caches.includes(earlier.fault))) {
-      this.expectations.loseUnflushed();
-    }
     node.kill();
   }
 

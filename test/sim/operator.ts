@@ -202,7 +202,7 @@ export class Operator {
       this.#cluster.settle();
       this.#attachDisks();
       if (!this.#running) for (const node of this.#cluster.nodes) node.start();
-      if (this.#cluster.nodes.some((node) => node.status()?.splitBrain === true)) this.#resolve();
+      if (this.#cluster.nodes.some(needsDecision)) this.#resolve();
       else this.#findPrimary();
       this.#supervise();
     });
@@ -310,4 +310,13 @@ export class Operator {
   #later(maxMs: number, run: () => void): void {
     this.#cluster.world.after(this.#prng.between(1, maxMs), run);
   }
+}
+
+/** Split brain, or data that has nothing in common: an operator has to say which copy is to go. */
+function needsDecision(node: SimNode): boolean {
+  const status = node.status();
+  if (status === null) return false;
+  const isUnrelated =
+    status.peer?.connection === 'StandAlone' && status.peer.lastError?.includes('unrelated') === true;
+  return status.splitBrain || isUnrelated;
 }

@@ -74,7 +74,8 @@ export class SimDisk {
   ): void {
     const write = this.#parse(op, offset, length, payload);
     for (const other of this.#inFlight) {
-      if (other.first < write.first + write.count && write.first < other.first + other.count) {
+      const isEmpty = other.count === 0 || write.count === 0;
+      if (!isEmpty && other.first < write.first + write.count && write.first < other.first + other.count) {
         this.#world.violation(`${this.#name}: a local write overlaps another one under way`);
       }
     }
@@ -146,11 +147,11 @@ export class SimDisk {
     this.#unflushed.push(write);
   }
 
-  /** The kernel has given up on these: they are never written, and what is read may be what was there before. */
+  /** The kernel has given up on these: they are never written, and what is read is what was there before. */
   #drop(writes: readonly DiskWrite[]): void {
-    for (const { first, count } of writes) {
-      if (this.#prng.chance(0.5)) this.visible.set(this.stable.subarray(first, first + count), first);
-    }
+    for (const { first, count } of writes)
+      this.visible.set(this.stable.subarray(first, first + count), first);
+    for (const write of this.#unflushed) copy(write, this.visible);
   }
 
   /** A part of the write, from its beginning or its end. */
@@ -174,7 +175,7 @@ export class SimDisk {
     // Holes can be punched for whole blocks only.
     const from = Math.ceil(first / sectorsPerBlock) * sectorsPerBlock;
     const to = Math.floor((first + count) / sectorsPerBlock) * sectorsPerBlock;
-    return { first: from, count: Math.max(0, to - from), sectors: null };
+    return { first: Math.min(from, first + count), count: Math.max(0, to - from), sectors: null };
   }
 
   #sectors(offset: number, length: number): { first: number; count: number } {

@@ -35,6 +35,10 @@ export interface PairOptions {
   readonly backing?: readonly [string, string];
   /** Further options for both nodes. */
   readonly node?: Omit<NodeOptions, 'name' | 'dir'>;
+  /** Environments of alpha and beta, beside that of `node`. */
+  readonly env?: readonly [Readonly<Record<string, string>>, Readonly<Record<string, string>>];
+  /** What beta's definition has otherwise than alpha's. */
+  readonly betaOtherwise?: Readonly<Record<string, unknown>>;
   /** Do not wait until both copies are good. */
   readonly raw?: boolean;
 }
@@ -58,7 +62,7 @@ export interface NodePeer {
   readonly nbdPort: number;
   readonly replicationPort: number;
   /** What was PUT on this node. */
-  readonly definition: unknown;
+  readonly definition: Readonly<Record<string, unknown>>;
   status(): Promise<ResourceStatus>;
   waitFor(predicate: (status: ResourceStatus) => boolean, what: string): Promise<ResourceStatus>;
   /** POST /v1/resources/{r}/VERB that has to succeed; `verb` may carry a query. */
@@ -69,8 +73,8 @@ export interface NodePeer {
 export async function startPair(t: ExecutionContext, options: PairOptions): Promise<Pair> {
   const resource = options.resource ?? 'r0';
   const [alphaNode, betaNode] = await Promise.all([
-    startNode(t, { ...options.node, name: 'alpha' }),
-    startNode(t, { ...options.node, name: 'beta' }),
+    startNode(t, { ...options.node, name: 'alpha', env: { ...options.node?.env, ...options.env?.[0] } }),
+    startNode(t, { ...options.node, name: 'beta', env: { ...options.node?.env, ...options.env?.[1] } }),
   ]);
   const ports = {
     alpha: { nbd: await freePort(), replication: await freePort() },
@@ -92,6 +96,7 @@ export async function startPair(t: ExecutionContext, options: PairOptions): Prom
     own: { nbd: number; replication: number },
     peer: { name: string; port: number },
     backing: string | undefined,
+    otherwise: Readonly<Record<string, unknown>>,
   ): Promise<NodePeer> => {
     const definition = {
       size: options.sizeBytes,
@@ -104,6 +109,7 @@ export async function startPair(t: ExecutionContext, options: PairOptions): Prom
       },
       peers: [{ name: peer.name, address: `127.0.0.1:${peer.port}` }],
       ...(options.policies === undefined ? {} : { policies: options.policies }),
+      ...otherwise,
     };
     await node.call('PUT', `/v1/resources/${resource}`, definition);
     return {
@@ -117,8 +123,14 @@ export async function startPair(t: ExecutionContext, options: PairOptions): Prom
     };
   };
   const [alpha, beta] = await Promise.all([
-    define(alphaNode, ports.alpha, { name: 'beta', port: betaReachedAt }, options.backing?.[0]),
-    define(betaNode, ports.beta, { name: 'alpha', port: alphaReachedAt }, options.backing?.[1]),
+    define(alphaNode, ports.alpha, { name: 'beta', port: betaReachedAt }, options.backing?.[0], {}),
+    define(
+      betaNode,
+      ports.beta,
+      { name: 'alpha', port: alphaReachedAt },
+      options.backing?.[1],
+      options.betaOtherwise ?? {},
+    ),
   ]);
 
   const onLink = async (act: (proxy: LinkProxy) => unknown): Promise<void> => {

@@ -136,6 +136,7 @@ function status(): unknown {
       diskState: connected ? 'UpToDate' : 'DUnknown',
       outOfSyncBytes: 0,
       sync: null,
+      lastError: null,
     })),
     generation: { current: '', bitmap: '', history: [] },
     io: { reads: 0, writes: 0, flushes: 0 },

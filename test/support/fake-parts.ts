@@ -1,6 +1,7 @@
 /** A resource node and an NBD front without data, driven by a test. */
 import type { BlockDevice } from '../../nbd/block-device.ts';
 import type { Command } from '../../replicator/core/command.ts';
+import type { CorePolicies } from '../../replicator/core/options.ts';
 import { done, type CommandResult, type Refusal } from '../../replicator/core/refusal.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
 import type { ResourceNodeHooks, ResourceNodeOptions } from '../../replicator/shell/resource-node.ts';
@@ -17,6 +18,7 @@ export class FakeParts implements HostParts {
   /** `openResourceNode` waits for this. */
   gate: Promise<void> = Promise.resolve();
   status: CoreStatus = secondary;
+  readonly configured: CorePolicies[] = [];
   clientCount = 0;
   hooks: ResourceNodeHooks | null = null;
   answer: (command: Command) => CommandResult = (command) => done(`Did ${command.kind}.`);
@@ -42,6 +44,9 @@ export class FakeParts implements HostParts {
         decisions: () => [
           { kind: 'handshake', atMs: 1, rule: 'reconnected', result: 'no sync', inputs: { bits: 0 } },
         ],
+        configure: (policies) => {
+          this.configured.push(policies);
+        },
         setClientCount: (count) => {
           this.clientCount = count;
         },

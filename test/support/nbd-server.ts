@@ -50,7 +50,9 @@ export async function serveDevice(
 ): Promise<ServedDevice> {
   const device = options.device ?? new MemoryDevice(16 * 1024 * 1024);
   const directory = await temporaryDirectory(t);
-  const server = createNbdServer({ source: sourceOf(device), ...options });
+  // Nothing may rely on the linger timer but what is about it.
+  const limits = { lingerMs: 60_000, ...options.limits };
+  const server = createNbdServer({ source: sourceOf(device), ...options, limits });
   t.teardown(() => {
     device.releaseAll();
     return server.close();

@@ -100,7 +100,8 @@ export class NodeProcess {
     const { command, args } = this.#commandLine();
     const child = spawn(command, args, {
       cwd: projectRoot,
-      env: { ...environment(), ...this.#options.env },
+      // The list of running nodes belongs to the user; those of a test do not.
+      env: { ...environment(), XDG_RUNTIME_DIR: this.dir, ...this.#options.env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     const exited = new Promise<Exit>((resolveExit) => {

@@ -6,6 +6,7 @@
  * One load lives through several clients: after a failover a new client, to the other node, continues it. No two
  * writes of a load to the same block are ever in flight at once, so the last one is well defined.
  */
+import { patienceMs, within } from './node-process.ts';
 import { readStamp, stampedBytes, writeStamp } from './stamp.ts';
 
 /** What the load needs of an NBD client. A rejected write may or may not have been carried out. */
@@ -40,9 +41,11 @@ export interface Phase {
   readonly ended: Promise<PhaseResult>;
   /**
    * Resolves when `count` writes of this phase have been acknowledged: the way to act in the middle of a load
-   * without a sleep. Rejects if the phase ends before.
+   * without a sleep. Rejects if the phase ends before, or if nothing comes of it in a minute.
    */
   acknowledged(count: number): Promise<void>;
+  /** Resolves when `count` more writes than by now have been acknowledged. */
+  more(count: number): Promise<void>;
   /** No new writes; those in flight are waited for. */
   stop(): Promise<PhaseResult>;
 }
@@ -60,7 +63,8 @@ export class StampedLoad {
   readonly #run: number;
   readonly #blocks = new Map<number, BlockHistory>();
   readonly #inFlight = new Set<number>();
-  #sequence = 0;
+  /** The block of each write, in order; write n is at n - 1. */
+  readonly #written: number[] = [];
   #acknowledged = 0;
 
   constructor(options: LoadOptions) {
@@ -108,17 +112,21 @@ export class StampedLoad {
       for (const { count, reject } of waiting) reject(tooFew(count));
       return result;
     });
+    const untilAcknowledged = (count: number): Promise<void> => {
+      const reached = new Promise<void>((resolve, reject) => {
+        if (count <= acknowledged) resolve();
+        else if (result !== null) reject(tooFew(count));
+        else waiting.push({ count, resolve, reject });
+      });
+      return within(patienceMs, `${count} acknowledged writes`, reached);
+    };
     return {
       ended,
-      acknowledged: (count) =>
-        new Promise((resolve, reject) => {
-          if (count <= acknowledged) resolve();
-          else if (result !== null) reject(tooFew(count));
-          else waiting.push({ count, resolve, reject });
-        }),
+      acknowledged: untilAcknowledged,
+      more: (count) => untilAcknowledged(acknowledged + count),
       stop: () => {
         stopped = true;
-        return ended;
+        return within(patienceMs, 'the writes in flight to end', ended);
       },
     };
   }
@@ -126,6 +134,16 @@ export class StampedLoad {
   /** Acknowledged writes of all phases. */
   get acknowledged(): number {
     return this.#acknowledged;
+  }
+
+  /** Writes begun so far: a mark in the history of the load, for `blocksWritten`. */
+  get sequence(): number {
+    return this.#written.length;
+  }
+
+  /** Different blocks written (or tried to) by the writes after the mark `from`, up to and including `to`. */
+  blocksWritten(from: number, to = this.sequence): number {
+    return new Set(this.#written.slice(from, to)).size;
   }
 
   /**
@@ -149,7 +167,7 @@ export class StampedLoad {
 
   async #writeOne(client: LoadClient): Promise<null | { readonly error: unknown }> {
     const block = this.#freeBlock();
-    const sequence = ++this.#sequence;
+    const sequence = this.#written.push(block);
     const history = this.#blocks.get(block) ?? { settled: 0, unknown: [] };
     this.#blocks.set(block, history);
     this.#inFlight.add(block);

@@ -19,6 +19,7 @@ const resourceStatus = Type.Object({
       role: Type.String(),
       diskState: Type.String(),
       outOfSyncBytes: Type.Number(),
+      lastError: Type.Union([Type.String(), Type.Null()]),
       sync: Type.Union([Type.Null(), Type.Object({ doneBytes: Type.Number(), totalBytes: Type.Number() })]),
     }),
   ),
@@ -64,7 +65,7 @@ export function isMirroring(status: ResourceStatus): boolean {
 export function describeStatus(status: ResourceStatus): string {
   const peers = status.peers.map(
     (peer) =>
-      `${peer.name}: ${peer.connection} ${peer.replication} ${peer.role} ${peer.diskState} oos ${peer.outOfSyncBytes}`,
+      `${peer.name}: ${peer.connection} ${peer.replication} ${peer.role} ${peer.diskState} oos ${peer.outOfSyncBytes}${peer.lastError === null ? '' : ` (${peer.lastError})`}`,
   );
   const own = `${status.name} ${status.role} ${status.diskState}${status.suspended ? ' suspended' : ''}`;
   return [own, ...peers].join('; ') + (status.splitBrain ? '; split brain' : '');

@@ -1,3 +1,4 @@
+/** The activity log against a model: capacity, durability before use, eviction, fairness. */
 import test from 'ava';
 import fc from 'fast-check';
 import { ActivityLog } from '../../../replicator/core/activity-log.ts';

@@ -1,3 +1,4 @@
+/** The dirty bitmap against a plain set, its stored images, and its memory at 16 TiB. */
 import test from 'ava';
 import fc from 'fast-check';
 import { BlockBitmap, chunkBlocks } from '../../../replicator/core/bitmap.ts';

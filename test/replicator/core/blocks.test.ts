@@ -1,3 +1,4 @@
+/** Rounding of byte ranges to blocks and extents. */
 import test from 'ava';
 import fc from 'fast-check';
 import {

@@ -1,3 +1,4 @@
+/** Range locks against a model: exactly the grants that are allowed, in order of arrival. */
 import test from 'ava';
 import fc from 'fast-check';
 import { RangeLocks } from '../../../replicator/core/range-locks.ts';

@@ -1,3 +1,4 @@
+/** From SEEK_DATA and SEEK_HOLE answers to allocation extents. */
 import test from 'ava';
 import { allocationExtents, isHoleWalk } from '../../../replicator/shell/allocation-map.ts';
 import type { SeekWalk } from '../../../replicator/shell/allocation-map.ts';

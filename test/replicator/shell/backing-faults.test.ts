@@ -1,3 +1,4 @@
+/** A backing device that fails: once for a read, for good for everything else; flushes that share a sync. */
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';

@@ -1,3 +1,4 @@
+/** Opening a backing device: locked, recognised, refused with the reason. */
 import {
   closeSync,
   ftruncateSync,

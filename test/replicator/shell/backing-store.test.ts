@@ -1,3 +1,4 @@
+/** Bytes, zeroes and holes on real files, on disk and in memory. */
 import { statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';

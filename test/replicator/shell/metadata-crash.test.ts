@@ -1,3 +1,4 @@
+/** A process killed while it commits: what was reported durable is there, in order and whole. */
 import { join } from 'node:path';
 import test from 'ava';
 import { openMetadataDatabase } from '../../../replicator/shell/metadata-database.ts';

@@ -1,3 +1,4 @@
+/** The metadata file: what is stored is read back, and what is foreign, newer or damaged is refused. */
 import {
   existsSync,
   mkdirSync,

@@ -1,3 +1,4 @@
+/** The metadata thread: order, shared commits, fatal failures. */
 import { join } from 'node:path';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';

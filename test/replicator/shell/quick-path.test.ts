@@ -1,3 +1,4 @@
+/** When operations run on the calling thread and when in the pool, by an injected clock. */
 import test from 'ava';
 import { QuickPath } from '../../../replicator/shell/quick-path.ts';
 

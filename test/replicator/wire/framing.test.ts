@@ -1,3 +1,4 @@
+/** Frames: every split, every truncation, every flipped bit, and lengths that lie. */
 import test from 'ava';
 import { PacketDecoder, PacketEncoder } from '../../../replicator/wire/codec.ts';
 import { crc32c } from '../../../replicator/wire/crc32c.ts';

@@ -1,3 +1,4 @@
+/** Packets against bytes written by hand from docs/peer-protocol.md. */
 import { readdirSync } from 'node:fs';
 import test from 'ava';
 import type { Packet } from '../../../replicator/core/packet.ts';

@@ -1,3 +1,4 @@
+/** Any packet survives encoding and decoding, whatever the chunks. */
 import test from 'ava';
 import fc from 'fast-check';
 import { refusalCodes } from '../../../replicator/core/refusal.ts';

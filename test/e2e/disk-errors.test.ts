@@ -1,0 +1,72 @@
+/** A backing device fails under load: I/O goes on through the other node, and the disk comes back without a full resync. */
+import test from 'ava';
+import type { ResourceStatus } from '../support/cluster.ts';
+import { blocksPerExtent, markDecisions, resyncsFrom, startMirror } from '../support/mirror.ts';
+
+/** The four extents of the load. */
+const mostBlocks = 4 * blocksPerExtent;
+
+function hasNoDisk(status: ResourceStatus): boolean {
+  return status.diskState === 'Failed' || status.diskState === 'Diskless';
+}
+
+for (const kind of ['failWrites', 'failFlush', 'failReads'] as const) {
+  test.serial(
+    `disk error on the Primary (${kind}): the load sees nothing, and attach copies what was missed`,
+    async (t) => {
+      const mirror = await startMirror(t, { flushEvery: 20 });
+      const { alpha, beta, load, pair } = mirror;
+      await alpha.order('promote');
+      const client = await mirror.attach(alpha);
+      const phase = load.start(client);
+      await phase.acknowledged(300);
+      mirror.breakDisk(alpha, kind);
+      const read = await client.read(0, 4096);
+      t.is(read.length, 4096);
+      await alpha.waitFor(hasNoDisk, 'its disk detached');
+      await beta.waitFor((status) => status.diskState === 'UpToDate', 'the only copy');
+      const mark = load.sequence;
+      await phase.more(200);
+      const missed = load.blocksWritten(mark, load.sequence - 16);
+      mirror.mendDisk(alpha);
+      const decisionsBefore = await markDecisions(beta);
+      await alpha.order('attach');
+      await pair.mirroring();
+      await phase.more(100);
+      t.is((await phase.stop()).reason, 'stopped');
+      t.is((await alpha.status()).role, 'Primary');
+      const [blocks = 0, ...others] = await resyncsFrom(beta, decisionsBefore);
+      t.deepEqual(others, []);
+      t.true(blocks >= missed && blocks <= mostBlocks, `${blocks} blocks, ${missed} missed`);
+      await mirror.assertWhole(alpha);
+    },
+  );
+}
+
+for (const kind of ['failWrites', 'failFlush'] as const) {
+  test.serial(
+    `disk error on the Secondary (${kind}): the load sees nothing, and attach copies what was missed`,
+    async (t) => {
+      const mirror = await startMirror(t, { flushEvery: 20 });
+      const { alpha, beta, load, pair } = mirror;
+      await alpha.order('promote');
+      const phase = load.start(await mirror.attach(alpha));
+      await phase.acknowledged(300);
+      mirror.breakDisk(beta, kind);
+      await beta.waitFor(hasNoDisk, 'its disk detached');
+      const mark = load.sequence;
+      await phase.more(200);
+      const missed = load.blocksWritten(mark, load.sequence - 16);
+      mirror.mendDisk(beta);
+      const decisionsBefore = await markDecisions(alpha);
+      await beta.order('attach');
+      await pair.mirroring();
+      await phase.more(100);
+      t.is((await phase.stop()).reason, 'stopped');
+      const [blocks = 0, ...others] = await resyncsFrom(alpha, decisionsBefore);
+      t.deepEqual(others, []);
+      t.true(blocks >= missed && blocks <= mostBlocks, `${blocks} blocks, ${missed} missed`);
+      await mirror.assertWhole(alpha);
+    },
+  );
+}

@@ -1,0 +1,84 @@
+/** A real node with real resources: defined over the API, written over NBD, there again after a restart. */
+import { existsSync, renameSync } from 'node:fs';
+import { join } from 'node:path';
+import test from 'ava';
+import { connectNbd } from '../../nbd/client.ts';
+import { startNode } from '../support/node-process.ts';
+import { freePort } from '../support/ports.ts';
+import { temporaryDirectory } from '../support/test-app.ts';
+
+const sizeBytes = 1024 ** 2;
+
+test.serial(
+  'an unmirrored resource is Primary at once and keeps its data over SIGTERM and kill -9',
+  async (t) => {
+    const environment = { XDG_RUNTIME_DIR: temporaryDirectory(t) };
+    const node = await startNode(t, { name: 'alpha', env: environment });
+    const path = join(node.dir, 'resources', 'r0', 'nbd.sock');
+    t.is((await node.api('PUT', '/v1/resources/r0', { size: sizeBytes })).status, 201);
+    t.like(await node.status('r0'), { role: 'Primary', diskState: 'UpToDate', size: sizeBytes });
+
+    const data = Buffer.alloc(4096, 'lockstep');
+    const client = await connectNbd({ address: { path }, exportName: 'r0' });
+    await client.write(8192, data);
+    await client.flush();
+    await node.waitFor('r0', (status) => status.nbd.clients === 1, 'one client');
+    t.like(await node.api('DELETE', '/v1/resources/r0'), { status: 409, body: { code: 'device-in-use' } });
+    await client.disconnect();
+    await node.waitFor('r0', (status) => status.nbd.clients === 0, 'no client');
+
+    t.is(await node.stop(), 0);
+    await node.start();
+    for (const end of ['after SIGTERM', 'after kill -9']) {
+      t.like(await node.status('r0'), { role: 'Primary' }, end);
+      const reader = await connectNbd({ address: { path }, exportName: 'r0' });
+      t.deepEqual(Buffer.from(await reader.read(8192, 4096)), data, end);
+      await reader.disconnect();
+      await node.restart();
+    }
+    const image = join(node.dir, 'resources', 'r0', 'data.img');
+    t.is((await node.api('DELETE', '/v1/resources/r0?wipe=true')).status, 200);
+    t.false(existsSync(image));
+  },
+);
+
+test.serial(
+  'a missing backing file and a taken port stop their resource only; attach starts it when repaired',
+  async (t) => {
+    const environment = { XDG_RUNTIME_DIR: temporaryDirectory(t) };
+    const node = await startNode(t, { name: 'alpha', env: environment });
+    const listen = `127.0.0.1:${await freePort()}`;
+    await node.call('PUT', '/v1/resources/good', { size: sizeBytes, nbd: { listen } });
+    await node.call('PUT', '/v1/resources/lost', { size: sizeBytes });
+    t.like(await node.api('PUT', '/v1/resources/clash', { size: sizeBytes, nbd: { listen } }), {
+      status: 409,
+      body: { code: 'address-in-use' },
+    });
+    t.is((await node.api('GET', '/v1/resources/clash')).status, 404);
+
+    await node.kill9();
+    const image = join(node.dir, 'resources', 'lost', 'data.img');
+    renameSync(image, `${image}.away`);
+    await node.start();
+    t.like((await node.api('GET', '/v1/resources/lost')).body, {
+      diskState: 'Diskless',
+      error: { code: 'backing-missing' },
+    });
+    t.like(await node.status('good'), { role: 'Primary' });
+    t.like(await node.api('POST', '/v1/resources/lost/promote'), {
+      status: 409,
+      body: { code: 'backing-missing' },
+    });
+    t.like(await node.api('POST', '/v1/resources/lost/attach'), {
+      status: 409,
+      body: { code: 'backing-missing' },
+    });
+    renameSync(`${image}.away`, image);
+    t.is((await node.api('POST', '/v1/resources/lost/attach')).status, 200);
+    t.like((await node.api('GET', '/v1/resources/lost')).body, {
+      role: 'Primary',
+      diskState: 'UpToDate',
+      error: null,
+    });
+  },
+);

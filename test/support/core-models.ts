@@ -1,0 +1,150 @@
+/** Disk and metadata as test/support/two-cores.ts models them: plain arrays, and nothing happens by itself. */
+import type { DiskOutcome } from '../../replicator/core/event.ts';
+import type { ActiveRange, MetadataImage, Superblock, Transaction } from '../../replicator/core/metadata.ts';
+import type { MirrorOp, Payload } from '../../replicator/core/packet.ts';
+import { blockBytes } from '../../replicator/core/vocabulary.ts';
+
+/** One stamp per block. */
+export class Stamps implements Payload {
+  readonly values: readonly number[];
+
+  constructor(values: readonly number[]) {
+    this.values = values;
+  }
+
+  get byteLength(): number {
+    return this.values.length * blockBytes;
+  }
+}
+
+/** `visible` is what reads see; `stable` what is left after a loss of power. */
+export class DiskModel {
+  readonly visible: Uint32Array;
+  readonly stable: Uint32Array;
+  /** Written since the last flush that covered it, with the value written. */
+  #unflushed: { readonly block: number; readonly stamp: number }[] = [];
+  failWrites = false;
+  failReads = false;
+  failFlushes = false;
+
+  constructor(blockCount: number) {
+    this.visible = new Uint32Array(blockCount);
+    this.stable = new Uint32Array(blockCount);
+  }
+
+  get isBroken(): boolean {
+    return this.failWrites || this.failReads || this.failFlushes;
+  }
+
+  repair(): void {
+    this.failWrites = false;
+    this.failReads = false;
+    this.failFlushes = false;
+  }
+
+  write(op: MirrorOp, offset: number, length: number, payload: Payload | null): DiskOutcome {
+    if (this.failWrites) return 'failed';
+    const first = offset / blockBytes;
+    for (let i = 0; i < length / blockBytes; i++) {
+      if (op === 'write' && !(payload instanceof Stamps)) throw new Error('a write without its payload');
+      const stamp = payload instanceof Stamps ? (payload.values[i] ?? 0) : 0;
+      this.visible[first + i] = stamp;
+      this.#unflushed.push({ block: first + i, stamp });
+    }
+    return 'ok';
+  }
+
+  read(offset: number, length: number): Stamps | null {
+    const first = offset / blockBytes;
+    return this.failReads ? null : new Stamps([...this.visible.subarray(first, first + length / blockBytes)]);
+  }
+
+  /** A flush covers what was complete when it was asked for, and nothing more. */
+  beginFlush(): readonly { readonly block: number; readonly stamp: number }[] {
+    return [...this.#unflushed];
+  }
+
+  endFlush(covered: readonly { readonly block: number; readonly stamp: number }[]): DiskOutcome {
+    if (this.failFlushes) return 'failed';
+    const done = new Set(covered);
+    for (const write of this.#unflushed) if (done.has(write)) this.stable[write.block] = write.stamp;
+    this.#unflushed = this.#unflushed.filter((write) => !done.has(write));
+    return 'ok';
+  }
+
+  losePower(): void {
+    this.visible.set(this.stable);
+    this.#unflushed = [];
+  }
+
+  /** As if the disk had been exchanged for one with this in every block. */
+  fill(stamp: number): void {
+    this.visible.fill(stamp);
+    this.stable.fill(stamp);
+  }
+
+  differences(other: DiskModel): readonly number[] {
+    const blocks: number[] = [];
+    this.visible.forEach((stamp, block) => {
+      if (stamp !== other.visible[block]) blocks.push(block);
+    });
+    return blocks;
+  }
+}
+
+export class MetadataModel {
+  superblock: Superblock;
+  readonly #active = new Map<string, ActiveRange>();
+  readonly #chunks = new Map<number, Uint8Array>();
+  #pending: Transaction[] = [];
+  /** Transactions that became durable. */
+  commits = 0;
+  /** What each of them was about: for tests that count. */
+  readonly durable: Transaction[] = [];
+
+  constructor(superblock: Superblock) {
+    this.superblock = superblock;
+  }
+
+  get activeExtents(): readonly number[] {
+    const extents = [...this.#active.values()].flatMap(({ first, count }) =>
+      Array.from({ length: count }, (_, i) => first + i),
+    );
+    return extents.toSorted((x, y) => x - y);
+  }
+
+  image(): MetadataImage {
+    const chunks = Array.from(this.#chunks, ([chunk, image]) => ({ chunk, image: image.slice() }));
+    return { superblock: this.superblock, active: [...this.#active.values()], chunks };
+  }
+
+  issue(transaction: Transaction): void {
+    this.#pending.push(transaction);
+  }
+
+  commitNext(): void {
+    const transaction = this.#pending.shift();
+    if (transaction === undefined) throw new Error('nothing to commit');
+    this.commits++;
+    this.durable.push(transaction);
+    if (transaction.superblock !== undefined) this.superblock = transaction.superblock;
+    for (const range of transaction.deactivate ?? []) {
+      if (!this.#active.delete(key(range)))
+        throw new Error(`${key(range)} is deactivated, and is not active`);
+    }
+    for (const range of transaction.activate ?? []) this.#active.set(key(range), range);
+    if (transaction.clearChunks === true) this.#chunks.clear();
+    for (const { chunk, image } of transaction.chunks ?? []) {
+      if (image === null) this.#chunks.delete(chunk);
+      else this.#chunks.set(chunk, image.slice());
+    }
+  }
+
+  dropPending(): void {
+    this.#pending = [];
+  }
+}
+
+function key(range: ActiveRange): string {
+  return `${range.first}+${range.count}`;
+}
