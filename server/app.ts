@@ -38,6 +38,8 @@ export async function buildApp(options: AppOptions): Promise<Api> {
     logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: bodyBytesMax,
     requestTimeout: requestTimeoutMs,
+    // By default a plugin that takes 10 s to load fails the start: on a slow disk or a busy machine, for no fault.
+    pluginTimeout: 0,
     return503OnClosing: true,
   }).withTypeProvider<TypeBoxTypeProvider>();
 

@@ -76,7 +76,7 @@ export function problem(
     title: titleOf(code),
     status: statusOf(code),
     code,
-    detail: `${sentence(reason)} ${sentence(nextStep)}`.trim(),
+    detail: `${sentence(reason)} ${capitalised(sentence(nextStep))}`.trim(),
     nextStep,
     ...(mistakes ? { errors: mistakes.map(({ path, message }) => ({ path, message })) } : {}),
   };
@@ -85,6 +85,11 @@ export function problem(
 function sentence(text: string): string {
   if (text === '') return '';
   return /[.!?]$/.test(text) ? text : `${text}.`;
+}
+
+/** The reason may begin with a name, which is as it is; the next step begins with a verb. */
+function capitalised(text: string): string {
+  return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
 function isApiError(code: ErrorCode): code is ApiErrorCode {

@@ -84,6 +84,8 @@ export async function runPair(args: Arguments): Promise<number | null> {
   } catch (error) {
     grace.uninstall();
     await Promise.all(children.map((child) => child.stop()));
+    if (error instanceof StartError && error.message.includes('is in use; free it'))
+      say('"--ports BASE" moves all six ports of the pair');
     throw error;
   }
 }
@@ -146,7 +148,7 @@ function readOrCreateSecret(path: string): string {
   }
   const secret = readFileSync(path, 'utf8').trim();
   if (secret === '')
-    throw new Error(`${path} is empty; remove it and the directories beside it to begin anew`);
+    throw new StartError(`${path} is empty; remove it and the directories beside it to begin anew`);
   return secret;
 }
 

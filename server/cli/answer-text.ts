@@ -20,6 +20,11 @@ export function answerText(verb: string, body: unknown): string {
       })
       .join('\n');
   }
-  const { message, givenUp } = expectBody(verb === 'delete' ? checkRemove(body) : checkCommand(body));
+  if (verb === 'delete') return outcome(expectBody(checkRemove(body)));
+  const { message, givenUp, status } = expectBody(checkCommand(body));
+  return outcome({ message: `${status.name}: ${message}`, givenUp });
+}
+
+function outcome({ message, givenUp }: { message: string; givenUp: readonly string[] }): string {
   return [message, ...givenUp.map((what) => `given up: ${what}`)].join('\n');
 }

@@ -135,7 +135,7 @@ export class ChildNode {
   #lastWords(): string {
     const lines = readFileSync(this.logFile, 'utf8').trimEnd().split('\n').slice(-20);
     const said = lines.filter((line) => line.startsWith('lockstep')).at(-1);
-    return said ?? `see ${this.logFile}`;
+    return said?.replace(/^lockstep( serve)?: /, '') ?? `see ${this.logFile}`;
   }
 }
 

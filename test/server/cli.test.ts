@@ -43,7 +43,7 @@ test.serial('create, status, promote, delete: the node and its token are found',
     'r0 role:Primary\n  disk:UpToDate size:1GiB clients:0\n  nbd:nbd://127.0.0.1:10809/r0\n',
   );
   const promoted = await run('promote', 'r0', '--force', '--dry-run');
-  t.deepEqual([promoted.status, promoted.stdout], [0, 'Did promote.\n']);
+  t.deepEqual([promoted.status, promoted.stdout], [0, 'r0: Did promote.\n']);
   t.deepEqual(plane.commands, [{ name: 'r0', command: { kind: 'promote', force: true, dryRun: true } }]);
   const removed = await run('delete', 'r0');
   t.is(removed.status, 0);
