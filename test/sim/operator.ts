@@ -284,7 +284,7 @@ export class Operator {
 
   /** A command after which a copy may be incomplete. */
   #command(node: SimNode, command: Command): void {
-    this.#cluster.note('operator', node);
+    this.#cluster.note('operator', null);
     this.#order(node, command);
   }
 
