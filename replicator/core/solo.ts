@@ -221,9 +221,12 @@ export class Solo {
     core.send({ kind: 'peerDiskGone', current, history: core.meta.superblock.history });
   }
 
-  /** The own disk is out; whatever a peer recorded when it was out before has been settled since. */
-  onDiskGone(): void {
+  /** The own disk goes; whatever a peer recorded when it was out before has been settled since. */
+  onDiskGoing(): void {
     this.#handedOff = false;
+  }
+
+  onDiskGone(): void {
     // What waited for a record of this copy alone has to find another copy.
     this.#core.writes.onRecorded();
     this.#core.flushes.onRecorded();
