@@ -5,8 +5,8 @@
 
 /** Sizes are multiples of the dirty bitmap's block, in bytes. */
 export const sizeMultipleBytes = 4096;
-/** Largest device: 64 TiB, which 2^34 blocks of the dirty bitmap cover. */
-export const sizeBytesMax = 64 * 1024 ** 4;
+/** Largest device: 16 TiB, for which the metadata has room (replicator/shell/metadata-format.ts). */
+export const sizeBytesMax = 16 * 1024 ** 4;
 
 const unitBytes: Readonly<Record<string, number>> = {
   '': 1,
@@ -33,7 +33,7 @@ const sizeText = /^([0-9]{1,15}(?:\.[0-9]{1,6})?)\s?([A-Za-z]*)$/;
 export type SizeResult =
   { readonly ok: true; readonly sizeBytes: number } | { readonly ok: false; readonly problem: string };
 
-/** A device size in bytes: positive, a multiple of 4096, at most 64 TiB. */
+/** A device size in bytes: positive, a multiple of 4096, at most 16 TiB. */
 export function parseSize(value: number | string): SizeResult {
   const bytes = typeof value === 'number' ? value : bytesOf(value);
   if (bytes === null || !Number.isSafeInteger(bytes)) {

@@ -10,7 +10,7 @@ const bad: readonly (readonly [string, object, RegExp])[] = [
   ['size fractional', { size: 4096.5 }, /"size"/],
   ['size no multiple of 4096', { size: 5000 }, /multiple of 4096.*4096 is/],
   ['size below one block', { size: 512 }, /multiple of 4096/],
-  ['size beyond the largest', { size: '65TiB' }, /at most 64TiB/],
+  ['size beyond the largest', { size: '65TiB' }, /at most 16TiB/],
   ['size with an unknown unit', { size: '10 gallons' }, /"size" must be a positive number of bytes/],
   ['size null', { size: null }, /"size" must be/],
   ['size a huge number', { size: 1e300 }, /"size"/],

@@ -1,3 +1,4 @@
+/** The simulator's own models: a disk with a cache, metadata that commits, a network that breaks. */
 import test from 'ava';
 import type { Superblock } from '../../replicator/core/metadata.ts';
 import { Expectations } from './expectations.ts';

@@ -1,3 +1,4 @@
+/** Recorded and fresh seeds through the simulator: the production core under faults, with its checkers on. */
 import test from 'ava';
 import { Core } from '../../replicator/core/core.ts';
 import type { Effect } from '../../replicator/core/effect.ts';

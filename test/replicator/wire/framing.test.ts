@@ -150,7 +150,7 @@ test(
 );
 test(body, 'newGeneration', '800000000000000102'.concat('0000000000000001'), 'newGeneration.history');
 test(body, 'handoverReply', '00000000000000170104', 'handoverReply.refusal.reason');
-test(body, 'handoverReply', '0000000000000017011c', 'handoverReply.refusal.code');
+test(body, 'handoverReply', '000000000000001701ff', 'handoverReply.refusal.code');
 
 test('state: reserved flags and too many generations are refused', (t) => {
   const state = goldenBytes('state').subarray(32);
