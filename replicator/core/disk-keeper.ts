@@ -80,6 +80,8 @@ export class DiskKeeper {
     // One that was not whole is no better for having been away.
     const recorded = core.meta.superblock.disk;
     const disk = core.isPeerUpToDate && recorded !== 'Inconsistent' ? 'Outdated' : recorded;
+    if (state === 'Failed' && core.role === 'Primary' && !core.isPeerUpToDate)
+      core.flushes.onOnlyCopyFailed();
     core.diskState = state;
     core.solo.onDiskGoing();
     core.meta.update({ detached: true, disk });

@@ -28,6 +28,8 @@ export class Flushes {
   #clientFlushes = 0;
   #checkpointing = false;
 
+  #lostWrites = false;
+
   constructor(core: Core) {
     this.#core = core;
   }
@@ -49,7 +51,13 @@ export class Flushes {
         (outcome) => this.#answer(id, outcome),
       );
     }
+    if (this.#lostWrites) return this.#answer(id, 'EIO');
     this.#issue({ kind: 'client', id });
+  }
+
+  /** The only whole copy's disk failed, and with it perhaps acknowledged writes: clients hear of it once (W2). */
+  onOnlyCopyFailed(): void {
+    this.#lostWrites = true;
   }
 
   /** Closes the epoch and flushes both copies, so that the activity log can let extents go. One at a time. */
@@ -162,6 +170,7 @@ export class Flushes {
   }
 
   #answer(id: number, outcome: ClientOutcome): void {
+    if (outcome === 'EIO') this.#lostWrites = false;
     this.#clientFlushes--;
     this.#core.complete(id, outcome);
     if (this.#core.demoting) this.#core.roles.onDrained();

@@ -184,7 +184,7 @@ export class WritePath {
       return this.#settle(write);
     }
     core.disk.flush((flushed) => {
-      if (flushed === 'failed') return this.#onLocalFailed(write);
+      if (flushed === 'failed') return this.#onFlushFailed(write);
       write.local = 'done';
       this.#settle(write);
     });
@@ -206,6 +206,15 @@ export class WritePath {
       return;
     }
     core.disks.fail('a write to the backing device failed');
+    this.#settle(write);
+  }
+
+  /** Never tried again: what the failed flush should have saved may be gone, and the next one would not say so (W2). */
+  #onFlushFailed(write: ClientWrite): void {
+    const core = this.#core;
+    write.local = 'lost';
+    if (!core.isPeerUpToDate) this.#answer(write, 'EIO');
+    core.disks.fail('a flush of the backing device failed');
     this.#settle(write);
   }
 

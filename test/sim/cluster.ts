@@ -140,6 +140,19 @@ export class Cluster {
     node.disk.fail();
   }
 
+  repairDisk(node: SimNode): void {
+    this.world.trace(() => `-- the disk of ${node.name} is repaired`);
+    // What was acknowledged while a flush was bound to fail is no safer than what was before.
+    if (node.disk.isFailing && !this.isPeerFine(node)) this.expectations.loseUnflushed();
+    node.disk.repair();
+  }
+
+  /** The other node's copy is whole, and this one knows. */
+  isPeerFine(node: SimNode): boolean {
+    const peer = node.status()?.peer;
+    return peer?.diskState === 'UpToDate' && !this.otherOf(node).disk.isFailing;
+  }
+
   /** The node's cache was lost after that time: what it had said it has, it may not have. */
   lostCacheSince(node: SimNode, sinceMs: number): boolean {
     return (this.#lostCacheMs.get(node) ?? -1) >= sinceMs;
@@ -174,8 +187,10 @@ export class Cluster {
 
   #onError(node: SimNode, kind: string, outcome: string): void {
     this.world.trace(() => `${node.name} fails a ${kind}: ${outcome}`);
-    if (outcome === 'EIO' && this.isHealthy)
+    // A flush may still have to tell that an only copy's disk had failed.
+    if (outcome === 'EIO' && kind !== 'clientFlush' && this.isHealthy) {
       this.world.violation(`${node.name} fails a ${kind} though both copies are fine`);
+    }
   }
 
   describe(): string {

@@ -69,7 +69,7 @@ export class Operator {
     network.heal();
     for (const node of nodes) {
       this.#held.delete(node);
-      node.disk.repair();
+      this.#cluster.repairDisk(node);
       node.start();
       node.command({ kind: 'connect', discardMyData: false, dryRun: false });
       node.command({ kind: 'resync', action: 'resume' });
@@ -153,8 +153,7 @@ export class Operator {
     this.#cluster.failDisk(node);
     this.#held.add(node);
     this.#repairLater(() => {
-      this.#cluster.world.trace(() => `-- the disk of ${node.name} is repaired`);
-      node.disk.repair();
+      this.#cluster.repairDisk(node);
       this.#held.delete(node);
     });
   }

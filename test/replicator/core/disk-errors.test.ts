@@ -243,6 +243,27 @@ test('a flush that fails on the only copy is never tried again: the disk is out'
   t.is(pair.status('a').diskState, 'Failed');
 });
 
+test('a forced write whose flush fails on the only copy puts the disk out, and the next flush says so once', (t) => {
+  const pair = flushed();
+  pair.cutLink();
+  pair.settle();
+  pair.write('a', 1, 2);
+  pair.settle();
+  pair.disk('a').failFlushes = true;
+  const write = pair.write('a', 0, 3, { fua: true });
+  pair.settle();
+  t.is(write.outcome, 'EIO');
+  t.is(pair.status('a').diskState, 'Failed');
+  pair.disk('a').repair();
+  run(pair, 'a', attach);
+  pair.healLink();
+  pair.settle();
+  const [first, second] = [pair.flush('a'), pair.flush('a')];
+  pair.settle();
+  t.is(first.outcome, 'EIO', 'what was acknowledged before may be gone');
+  t.is(second.outcome, 'ok');
+});
+
 test('a resync target whose disk fails is Inconsistent when it comes back', (t) => {
   const pair = flushed();
   pair.cutLink();
