@@ -187,9 +187,10 @@ export class Core {
   }
 
   #onTick(nowMs: number): void {
-    const sinceLastMs = nowMs - this.out.nowMs;
+    const sinceLastMs = this.out.nowMs === 0 ? 0 : nowMs - this.out.nowMs;
     this.out.nowMs = nowMs;
     this.liveness.onTick(sinceLastMs);
+    this.solo.onTick();
     this.roles.onTick();
     this.#expireNoData();
   }

@@ -81,6 +81,7 @@ export class DiskKeeper {
     const recorded = core.meta.superblock.disk;
     const disk = core.isPeerUpToDate && recorded !== 'Inconsistent' ? 'Outdated' : recorded;
     core.diskState = state;
+    core.solo.onDiskGoing();
     core.meta.update({ detached: true, disk });
     // The frozen extents cover what was not stable; from here on this node has nothing to be unstable.
     core.epochs.drain(() => undefined);

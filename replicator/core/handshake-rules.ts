@@ -211,7 +211,10 @@ function decideDiskless(self: PeerState, peer: PeerState, selfSortsFirst: boolea
   }
   const [without, within] = isDiskless(self) ? [self, peer] : [peer, self];
   const side: Side = without === self ? 'self' : 'peer';
-  if (without.role === 'Primary' && without.exposed !== within.current) {
+  // Told to go on as the only copy, the disk's node began a generation that it did not write itself; the answer was lost.
+  const wasHandedOff =
+    within.role === 'Secondary' && !within.writer && within.bitmap.includes(without.exposed);
+  if (without.role === 'Primary' && without.exposed !== within.current && !wasHandedOff) {
     const rule = side === 'self' ? 'exposed-mismatch-self' : 'exposed-mismatch-peer';
     // A newer generation on the disk: the diskless Primary was superseded. An older one: that disk is behind.
     if (

@@ -3,19 +3,30 @@ import type { Connected } from './connection.ts';
 import { isNegotiating } from './connection.ts';
 import type { Core } from './core.ts';
 
+const standstillMemoryMs = 60_000;
+
 export class Liveness {
   readonly #core: Core;
+
+  #stoodStillAtMs: number | null = null;
 
   constructor(core: Core) {
     this.#core = core;
   }
 
+  /** This process has stood still lately (stopped, swapped out): the world may have gone on without it. */
+  get hasStoodStill(): boolean {
+    return this.#stoodStillAtMs !== null && this.#core.out.nowMs - this.#stoodStillAtMs < standstillMemoryMs;
+  }
+
   onTick(sinceLastMs: number): void {
     const core = this.#core;
     const { connection, out, options } = core;
+    const stoodStill = sinceLastMs > options.peerTimeoutMs / 2;
+    if (stoodStill) this.#stoodStillAtMs = out.nowMs;
     if (connection.conn !== 'Connected') return;
-    // This process stood still (stopped, swapped out): what the peer sent meanwhile has yet to be read.
-    if (sinceLastMs > options.peerTimeoutMs / 2) connection.lastHeardMs = out.nowMs;
+    // What the peer sent meanwhile has yet to be read.
+    if (stoodStill) connection.lastHeardMs = out.nowMs;
     if (out.nowMs - connection.lastHeardMs > options.peerTimeoutMs) {
       return this.#giveUp(connection, `nothing heard for ${options.peerTimeoutMs} ms`);
     }

@@ -384,6 +384,8 @@ export class RoleCommands {
     const step = this.#step;
     if ((step.kind === 'promoting' || step.kind === 'takingOver') && isLate(step.sinceMs)) {
       this.#ended();
+      // The peer may have given its leave: hearing what this node is takes it back.
+      core.announce();
       step.answer(refuse('busy', 'the peer did not answer in time', 'look at its status, then try again'));
     }
     if (step.kind === 'draining') {

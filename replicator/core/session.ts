@@ -198,6 +198,7 @@ export class Session {
       );
     }
     connection.peer = { role: peer.role, disk: 'UpToDate' };
+    if (core.role === 'Primary') core.exposed = peer.current;
     this.confirm({ kind: 'established' }, { linked: true, primary: core.role === 'Primary' });
   }
 

@@ -14,13 +14,18 @@ import { formatGeneration } from './vocabulary.ts';
 type State =
   | { readonly kind: 'idle' }
   /** Asking whether the lost peer has taken over. */
-  | { readonly kind: 'probing'; readonly id: number }
+  | { readonly kind: 'probing'; readonly id: number; readonly unanswered: number }
+  /** The last probe found nobody, but this process has just stood still: it asks again at the next tick. */
+  | { readonly kind: 'askingAgain'; readonly unanswered: number }
   /** The policy wants an operator's word before this node goes on alone. */
   | { readonly kind: 'suspended' }
   /** A new generation is being committed here. */
   | { readonly kind: 'recording' }
   /** Without a disk: the peer is recording that it holds the only copy. */
   | { readonly kind: 'handingOff'; readonly current: Generation };
+
+/** Probes that find nobody, one per tick, before a process that has stood still goes on alone. */
+const probesAfterStandstill = 5;
 
 export class Solo {
   readonly #core: Core;
@@ -51,6 +56,7 @@ export class Solo {
       case 'idle':
         return null;
       case 'probing':
+      case 'askingAgain':
         return 'peer-lost';
       case 'suspended':
         return 'policy';
@@ -64,7 +70,8 @@ export class Solo {
 
   /** The own state is about to change: no handshake may rest on it yet. */
   get isBusy(): boolean {
-    return this.#state.kind === 'probing' || this.#state.kind === 'recording';
+    const { kind } = this.#state;
+    return kind === 'probing' || kind === 'askingAgain' || kind === 'recording';
   }
 
   /** Whether something has to be on record before an answer may rest on fewer copies than took part. */
@@ -108,10 +115,19 @@ export class Solo {
       );
       return core.changed();
     }
-    const id = core.out.newId();
-    this.#state = { kind: 'probing', id };
-    core.out.emit({ kind: 'probe', id });
-    core.changed();
+    this.#probe(0);
+  }
+
+  #probe(unanswered: number): void {
+    const { out } = this.#core;
+    const id = out.newId();
+    this.#state = { kind: 'probing', id, unanswered };
+    out.emit({ kind: 'probe', id });
+    this.#core.changed();
+  }
+
+  onTick(): void {
+    if (this.#state.kind === 'askingAgain') this.#probe(this.#state.unanswered);
   }
 
   /** An operator's word: go on without the peer. */
@@ -125,6 +141,16 @@ export class Solo {
 
   onProbed(id: number, outcome: ProbeOutcome): void {
     if (this.#state.kind !== 'probing' || this.#state.id !== id) return;
+    const unanswered = this.#state.unanswered + 1;
+    // Time enough to be superseded has gone by unseen: a busy new Primary gets more than one chance to say so.
+    if (
+      outcome.kind === 'unreachable' &&
+      this.#core.liveness.hasStoodStill &&
+      unanswered < probesAfterStandstill
+    ) {
+      this.#state = { kind: 'askingAgain', unanswered };
+      return;
+    }
     this.#state = { kind: 'idle' };
     if (outcome.kind === 'answered' && this.#isSuperseded(outcome.state)) {
       return this.fence('the peer has become Primary meanwhile');
@@ -138,28 +164,38 @@ export class Solo {
     return peer.current !== current && (peer.bitmap.includes(current) || peer.history.includes(current));
   }
 
-  /** A generation of this node alone. The marked blocks lie in active extents: they need no record of their own. */
+  /**
+   * A generation of this node alone. The marked blocks lie in active extents: they need no record of their own. The own
+   * disk is flushed first: from the record on this copy wins over the peer's, so it must hold all that was acknowledged
+   * by both, even if it loses power next.
+   */
   #record(why: string): void {
     const core = this.#core;
-    const current = core.ids.newGeneration();
     this.#state = { kind: 'recording' };
     core.changed();
-    core.meta.update(
-      { ...descend(core.meta.superblock, current), peerExcluded: true, writer: true, primary: true },
-      {},
-      () => {
-        core.out.decide('peer-loss', 'single-copy', `going on alone: ${why}`, {
-          current: formatGeneration(current),
-        });
-        core.out.log(
-          'warn',
-          `going on alone (${why}): generation ${formatGeneration(current)}, the peer is excluded until it has resynced`,
-        );
-        core.exposed = current;
-        this.#sharedIsDue = false;
-        this.#finish();
-      },
-    );
+    core.disk.flush((outcome) => {
+      if (outcome === 'failed') core.disks.fail('a flush of the backing device failed');
+      // Without its disk this node has nothing to go on with; what waits finds that out.
+      if (core.hasDisk) this.#recordAlone(why);
+      else this.#finish();
+    });
+  }
+
+  #recordAlone(why: string): void {
+    const core = this.#core;
+    const current = core.ids.newGeneration();
+    const change = { peerExcluded: true, writer: true, primary: true };
+    core.meta.update({ ...descend(core.meta.superblock, current), ...change }, {}, () => {
+      const name = formatGeneration(current);
+      core.out.decide('peer-loss', 'single-copy', `going on alone: ${why}`, { current: name });
+      core.out.log(
+        'warn',
+        `going on alone (${why}): generation ${name}, the peer is excluded until it has resynced`,
+      );
+      core.exposed = current;
+      this.#sharedIsDue = false;
+      this.#finish();
+    });
   }
 
   #beginShared(): void {
@@ -185,9 +221,12 @@ export class Solo {
     core.send({ kind: 'peerDiskGone', current, history: core.meta.superblock.history });
   }
 
-  /** The own disk is out; whatever a peer recorded when it was out before has been settled since. */
-  onDiskGone(): void {
+  /** The own disk goes; whatever a peer recorded when it was out before has been settled since. */
+  onDiskGoing(): void {
     this.#handedOff = false;
+  }
+
+  onDiskGone(): void {
     // What waited for a record of this copy alone has to find another copy.
     this.#core.writes.onRecorded();
     this.#core.flushes.onRecorded();

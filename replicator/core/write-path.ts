@@ -198,6 +198,11 @@ export class WritePath {
       if (core.isMirrored) core.outOfSync.mark(write.offset, write.length);
       this.#answer(write, 'EIO');
       if (write.remote !== 'pending') this.#finish(write);
+      // A target may just be proving an older state of these blocks; the next handshake begins from the marks.
+      const { connection } = core;
+      if (connection.conn === 'Connected' && connection.phase.kind === 'syncSource') {
+        core.session.restart('a write to the source of the resync failed');
+      }
       return;
     }
     core.disks.fail('a write to the backing device failed');

@@ -24,7 +24,7 @@ export interface WriteRecord {
 const longList = 12;
 
 /** Writes over more sectors than this are looked through one by one instead of being listed with each sector. */
-const wideSectors = 2048;
+const wideSectors = 16_384;
 
 export class Expectations {
   /** Counts events; simulated time may stand still between two of them. */

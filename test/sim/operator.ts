@@ -45,6 +45,8 @@ export class Operator {
   #running = true;
   /** Since when no node serves. */
   #idleSinceMs: number | null = null;
+  /** Since when the Primary has had no good data in reach. */
+  #withoutDataSinceMs: number | null = null;
   #resolving = false;
   /** Nodes that are to stay as they are until their repair is due. */
   readonly #held = new Set<SimNode>();
@@ -219,8 +221,15 @@ export class Operator {
   #findPrimary(): void {
     const cluster = this.#cluster;
     const { nowMs } = cluster.world;
-    if (cluster.nodes.some((node) => node.status()?.role === 'Primary')) {
+    const primary = cluster.nodes.find((node) => node.status()?.role === 'Primary');
+    if (primary === undefined || !isWithoutData(primary)) this.#withoutDataSinceMs = null;
+    if (primary !== undefined) {
       this.#idleSinceMs = null;
+      // Both disks outdated each other: what is left is to choose one by force, which a Primary cannot be told.
+      if (!isWithoutData(primary)) return;
+      this.#withoutDataSinceMs ??= nowMs;
+      if (nowMs - this.#withoutDataSinceMs > 10_000)
+        this.#order(primary, { kind: 'demote', force: true, dryRun: false });
       return;
     }
     this.#idleSinceMs ??= nowMs;
@@ -284,7 +293,7 @@ export class Operator {
 
   /** A command after which a copy may be incomplete. */
   #command(node: SimNode, command: Command): void {
-    this.#cluster.note('operator', node);
+    this.#cluster.note('operator', null);
     this.#order(node, command);
   }
 
@@ -319,4 +328,8 @@ function needsDecision(node: SimNode): boolean {
   const isUnrelated =
     status.peer?.connection === 'StandAlone' && status.peer.lastError?.includes('unrelated') === true;
   return status.splitBrain || isUnrelated;
+}
+
+function isWithoutData(node: SimNode): boolean {
+  return node.status()?.suspended.includes('no-data') === true;
 }

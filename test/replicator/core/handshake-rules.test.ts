@@ -73,9 +73,16 @@ const rows: readonly Row[] = [
   [
     'a diskless Primary meets a disk that has moved on',
     { ...diskless, role: 'Primary', exposed: 1n },
-    ahead,
+    { ...ahead, writer: true },
     'exposed-mismatch-self',
     'fence self',
+  ],
+  [
+    'a diskless Primary meets the disk that it handed off to, though the answer was lost',
+    { ...diskless, role: 'Primary', exposed: 1n },
+    { ...ahead, writer: false },
+    'diskless-self',
+    'diskless newest',
   ],
   [
     'a diskless Primary meets another Primary',

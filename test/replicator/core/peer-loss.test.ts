@@ -278,6 +278,40 @@ test('a Primary that finds out by a probe that the peer took over steps down', (
   t.deepEqual(pair.differences(), []);
 });
 
+test('a Primary that has stood still asks more than once before it goes on alone', (t) => {
+  const pair = flushed();
+  pair.cutLink();
+  pair.settle();
+  run(pair, 'b', promoteByForce);
+  pair.write('b', 0, 77);
+  pair.settle();
+  pair.nowMs += 60_000;
+  pair.tick(100, 100);
+  const release = pair.hold('linkUp', 'a');
+  const late = pair.write('a', 0, 66);
+  pair.settle();
+  t.is(late.outcome, 'pending');
+  pair.healLink();
+  pair.tick(200);
+  t.is(late.outcome, 'ESHUTDOWN');
+  t.is(pair.status('a').role, 'Secondary');
+  release();
+  pair.settle();
+  t.deepEqual(pair.differences(), []);
+});
+
+test('a Primary that has stood still goes on alone when nobody answers at all', (t) => {
+  const pair = flushed();
+  pair.nowMs += 60_000;
+  pair.tick(100, 100);
+  pair.cutLink();
+  const write = pair.write('a', 0, 66);
+  pair.settle();
+  t.is(write.outcome, 'pending');
+  pair.tick(1_000);
+  t.is(write.outcome, 'ok');
+});
+
 test('a silent peer is lost after the peer timeout, and not before', (t) => {
   const pair = flushed();
   pair.holdPacketsTo('a');
