@@ -9,12 +9,20 @@ export type StopSignal = (typeof stopSignals)[number];
 /** A repetition within this time is the same wish, milliseconds. */
 const sameWishMs = 500;
 
-/** `stop` is called once, `again` on every later wish. The handlers stay: without one, a signal would kill. */
-export function onStopSignals(stop: (signal: StopSignal) => void, again: () => void): void {
+/**
+ * `stop` is called once, `again` on every later wish. The handlers stay: without one, a signal would kill. Where signals
+ * come from and the time are handed in for tests.
+ */
+export function onStopSignals(
+  stop: (signal: StopSignal) => void,
+  again: () => void,
+  source: { on(signal: StopSignal, listener: () => void): unknown } = process,
+  clockMs: () => number = () => performance.now(),
+): void {
   let firstAtMs: number | null = null;
   for (const signal of stopSignals) {
-    process.on(signal, () => {
-      const nowMs = performance.now();
+    source.on(signal, () => {
+      const nowMs = clockMs();
       if (firstAtMs === null) {
         firstAtMs = nowMs;
         stop(signal);
