@@ -1,7 +1,7 @@
 /**
- * System calls of running processes, written down by one strace and read back. It holds a thread at the beginning and
- * at the end of every traced call until it has noted it, so of two events of which one caused the other the cause
- * stands first, whichever processes they are in: lines order events, and no clock is compared.
+ * System calls of a running process, written down by strace and read back. It holds a thread at the beginning and at
+ * the end of every traced call until it has noted the time, so of two events of which one caused the other the cause
+ * has the earlier time, whichever processes they are in: one machine, one clock.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -11,7 +11,7 @@ import { patienceMs, within } from './node-process.ts';
 import { toolPath } from './tools.ts';
 
 export interface Tracer {
-  /** Lets the processes go; what was written down. */
+  /** Lets the process go; what was written down. */
   finish(): Promise<SystemCall[]>;
 }
 
@@ -19,30 +19,29 @@ export interface SystemCall {
   readonly name: string;
   /** As strace prints them with -yy: descriptors carry their path or addresses. */
   readonly args: string;
-  /** Lines of its beginning and of its end; the end is Infinity for a call that had not ended. */
-  readonly begin: number;
-  readonly end: number;
+  /** Microseconds of the clock; the end is Infinity for a call that had not ended. */
+  readonly beginUs: number;
+  readonly endUs: number;
   /** What it returned; null when it had not ended. */
   readonly result: string | null;
 }
 
-/**
- * Follows all threads of these processes from when it resolves; null where the system does not allow that. `output` is
- * a file to be written.
- */
-export async function attachTracer(
-  t: ExecutionContext,
-  pids: readonly number[],
-  output: string,
-): Promise<Tracer | null> {
-  const options = ['-f', '-yy', '-s', '0', '-e', `trace=${traced.join(',')}`, '-o', output];
-  const tracer = spawn(
-    toolPath('strace') ?? 'strace',
-    [...options, ...pids.map((pid) => `--attach=${pid}`)],
-    {
-      stdio: ['ignore', 'ignore', 'pipe'],
-    },
-  );
+export interface TracerOptions {
+  readonly pid: number;
+  /** A file to be written. */
+  readonly output: string;
+  /** Every fdatasync takes this much longer, so that whoever does not wait for it is early. Default 0. */
+  readonly flushDelayMs?: number;
+}
+
+/** Follows all threads of a process from when it resolves; null where the system does not allow that. */
+export async function attachTracer(t: ExecutionContext, options: TracerOptions): Promise<Tracer | null> {
+  const { pid, output, flushDelayMs = 0 } = options;
+  const args = ['-f', '-yy', '-ttt', '-T', '-s', '0', '-o', output, '-e', `trace=${traced.join(',')}`];
+  if (flushDelayMs > 0) args.push('-e', `inject=fdatasync:delay_enter=${flushDelayMs * 1000}`);
+  const tracer = spawn(toolPath('strace') ?? 'strace', [...args, '-p', String(pid)], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
   const exited = once(tracer, 'exit');
   t.teardown(async () => {
     tracer.kill('SIGKILL');
@@ -52,7 +51,7 @@ export async function attachTracer(
   const attached = new Promise<void>((resolve) => {
     tracer.stderr.setEncoding('utf8').on('data', (text: string) => {
       said += text;
-      if (pids.every((pid) => said.includes(`Process ${pid} attached`))) resolve();
+      if (said.includes(`Process ${pid} attached`)) resolve();
     });
   });
   const began = Promise.race([attached.then(() => true), exited.then(() => false)]);
@@ -70,28 +69,32 @@ export async function attachTracer(
   };
 }
 
-/** Reads the output of `strace -f`: a call that others interrupt is on two lines. */
+/** Reads the output of `strace -f -ttt -T`: a call that those of other threads interrupt is on two lines. */
 export function parseSystemCalls(text: string): SystemCall[] {
   const calls: SystemCall[] = [];
   const open = new Map<string, number>();
-  for (const [line, content] of text.split('\n').entries()) {
-    const [, thread = '', rest = ''] = /^([0-9]+) +(.*)$/.exec(content) ?? [];
-    const ended = /^<\.\.\. \w+ resumed>(.*)\) += (.*)$/.exec(rest);
-    const whole = /^(\w+)\((.*)\) += (.*)$/.exec(rest);
+  for (const line of text.split('\n')) {
+    const [, thread = '', seconds = '', micros = '', rest = ''] =
+      /^([0-9]+) +([0-9]+)\.([0-9]{6}) (.*)$/.exec(line) ?? [];
+    const atUs = Number(seconds) * 1e6 + Number(micros);
+    const resumed = /^<\.\.\. \w+ resumed>(.*)\) += (-?[0-9]+)/.exec(rest);
+    const whole = /^(\w+)\((.*)\) += (-?[0-9]+).*<([0-9]+)\.([0-9]{6})>$/.exec(rest);
     const begun = /^(\w+)\((.*?)(?: *<(?:unfinished|detached) \.\.\.>)?$/.exec(rest);
-    if (ended !== null) {
+    if (resumed !== null) {
       const index = open.get(thread);
       const call = index === undefined ? undefined : calls[index];
       open.delete(thread);
       // Without its beginning it is one that ran when the tracer came.
       if (index === undefined || call === undefined) continue;
-      calls[index] = { ...call, args: call.args + (ended[1] ?? ''), end: line, result: ended[2] ?? '' };
+      const [, args = '', result = ''] = resumed;
+      calls[index] = { ...call, args: call.args + args, endUs: atUs, result };
     } else if (whole !== null) {
-      const [, name = '', args = '', result = ''] = whole;
-      calls.push({ name, args, begin: line, end: line, result });
+      const [, name = '', args = '', result = '', tookSeconds = '', tookMicros = ''] = whole;
+      const endUs = atUs + Number(tookSeconds) * 1e6 + Number(tookMicros);
+      calls.push({ name, args, beginUs: atUs, endUs, result });
     } else if (begun !== null) {
       const [, name = '', args = ''] = begun;
-      open.set(thread, calls.push({ name, args, begin: line, end: Infinity, result: null }) - 1);
+      open.set(thread, calls.push({ name, args, beginUs: atUs, endUs: Infinity, result: null }) - 1);
     }
   }
   return calls;
@@ -103,9 +106,9 @@ const traced = [...writes, ...reads, 'pwrite64', 'pwritev', 'fdatasync'];
 
 export interface Exchange {
   /** The end of the call that read the request. */
-  readonly requestAt: number;
+  readonly requestUs: number;
   /** The beginning of the call that wrote the reply. */
-  readonly replyAt: number;
+  readonly replyUs: number;
 }
 
 /**
@@ -115,13 +118,13 @@ export interface Exchange {
 export function exchangesOn(calls: readonly SystemCall[], port: number): Exchange[] {
   const own = calls.filter(({ args }) => args.includes(`<TCP:[127.0.0.1:${port}->`));
   const exchanges: Exchange[] = [];
-  let requestAt: number | null = null;
-  for (const { name, result, begin, end } of own) {
+  let requestUs: number | null = null;
+  for (const { name, result, beginUs, endUs } of own) {
     if (reads.includes(name) && Number(result) > 0) {
-      requestAt ??= end;
-    } else if (writes.includes(name) && requestAt !== null) {
-      exchanges.push({ requestAt, replyAt: begin });
-      requestAt = null;
+      requestUs ??= endUs;
+    } else if (writes.includes(name) && requestUs !== null) {
+      exchanges.push({ requestUs, replyUs: beginUs });
+      requestUs = null;
     }
   }
   return exchanges;
