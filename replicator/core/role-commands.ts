@@ -133,7 +133,7 @@ export class RoleCommands {
     return refuse(
       'peer-may-be-primary',
       `${core.options.peerName} cannot be reached; it may still be Primary and hold newer data`,
-      'make sure it is down or cut off from clients, then promote with force',
+      'make sure it is down or cut off from clients, then repeat this with force',
     );
   }
 

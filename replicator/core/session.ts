@@ -119,7 +119,6 @@ export class Session {
     const sortsFirst = core.options.nodeName < (core.options.peerName ?? '');
     const { rule, verdict } = decideHandshake(self, peer, sortsFirst);
     core.out.decide('handshake', rule, describeVerdict(verdict), handshakeInputs(self, peer));
-    core.out.log('info', `handshake: rule ${rule}, ${describeVerdict(verdict)}`);
     connection.peer = { role: peer.role, disk: peer.disk };
     connection.peerCurrent = peer.current;
     core.changed();
