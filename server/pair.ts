@@ -23,6 +23,7 @@ import { waitUntilSettled } from './pair/settling.ts';
 import type { ResourceStatus } from './schemas/status.ts';
 import { parseSize } from './size.ts';
 import { StartError } from './start-error.ts';
+import { onStopSignals, stopSignals } from './stop-signals.ts';
 
 export const pairFlags: Readonly<Record<string, FlagSpec>> = {
   dir: { type: 'text', help: 'DIR  for the data of both nodes (default ./.lockstep)' },
@@ -63,15 +64,19 @@ export async function runPair(args: Arguments): Promise<number | null> {
     {
       delay: stopGraceMs,
       logger: false,
-      skip: ['uncaughtException', 'unhandledRejection', 'beforeExit'],
-      onSecondSignal: () => {
-        say('killed');
-        for (const child of children) child.kill();
-      },
+      skip: [...stopSignals, 'uncaughtException', 'unhandledRejection', 'beforeExit'],
     },
-    async ({ signal }) => {
-      if (signal) say('stopping both nodes ...');
+    async () => {
+      say('stopping both nodes ...');
       await Promise.all(children.map((child) => child.stop()));
+    },
+  );
+  onStopSignals(
+    () => grace.close(),
+    () => {
+      say('killed');
+      for (const child of children) child.kill();
+      process.exit(1);
     },
   );
 

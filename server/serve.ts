@@ -12,6 +12,7 @@ import { ApiError } from './errors.ts';
 import { registerNode } from './node-registry.ts';
 import { ResourceCatalog } from './resource-catalog.ts';
 import { StartError } from './start-error.ts';
+import { onStopSignals, stopSignals } from './stop-signals.ts';
 
 /** SIGTERM is answered within 5 s (design, section 5); what is not done by then is as safe as a crash. */
 const stopGraceMs = 4_800;
@@ -61,15 +62,29 @@ export async function serve(config: Config, version: string): Promise<void> {
 
   const grace = closeWithGrace(
     // An error nobody caught is a bug: the process ends at once, as it would in a crash, and vouches for nothing more.
-    { delay: stopGraceMs, logger: log, skip: ['uncaughtException', 'unhandledRejection', 'beforeExit'] },
-    async ({ signal }) => {
-      log.info({ signal }, 'stopping');
+    {
+      delay: stopGraceMs,
+      logger: log,
+      skip: [...stopSignals, 'uncaughtException', 'unhandledRejection', 'beforeExit'],
+    },
+    async () => {
+      log.info('stopping');
       unregister();
       await app.close();
       catalog.close();
       await plane.close();
       directory.store.close();
       log.info('stopped');
+    },
+  );
+  onStopSignals(
+    (signal) => {
+      log.info({ signal }, 'asked to stop');
+      grace.close();
+    },
+    () => {
+      log.error('asked to stop once more: ending at once, as in a crash');
+      process.exit(1);
     },
   );
   if (config.stopOnStdinEnd) {
