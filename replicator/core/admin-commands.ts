@@ -82,15 +82,12 @@ export class AdminCommands {
     const givenUp = discardMyData ? [`what only this node has written since the nodes parted`] : [];
     if (dryRun) return answer(done(`would ${what}`, givenUp));
     core.discardMyData = discardMyData;
-    // Still recording what the last crash left: this node connects by itself once that is done, and not before.
-    if (core.connection.conn === 'StandAlone' && core.connection.because === 'unmirrored') {
-      return answer(done('connecting once this node has started', givenUp));
-    }
     if (core.connection.conn === 'StandAlone') {
       core.lastError = null;
       core.connection = { conn: 'Connecting', after: null };
     }
-    core.out.emit({ kind: 'wantLink', want: true });
+    // While what the last crash left is still being recorded, the link has to wait: it is asked for once that is done.
+    if (core.session.hasStarted) core.out.emit({ kind: 'wantLink', want: true });
     answer(done('connecting', givenUp));
   }
 

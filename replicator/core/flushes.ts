@@ -18,6 +18,8 @@ interface Flush {
   remote: 'none' | 'pending' | 'done' | 'lost';
   readonly epoch: number;
   readonly issuedAtMs: number;
+  /** Its owner has been told, or it was begun anew. */
+  ended: boolean;
 }
 
 export class Flushes {
@@ -84,6 +86,7 @@ export class Flushes {
       remote: mirrored ? 'pending' : 'none',
       epoch,
       issuedAtMs: core.out.nowMs,
+      ended: false,
     };
     if (mirrored) {
       this.#remote.set(epoch, flush);
@@ -138,8 +141,12 @@ export class Flushes {
 
   #settle(flush: Flush): void {
     const core = this.#core;
-    if (!isSettled(flush)) return;
+    // Losing the disk may end the session, which then has settled this flush already.
+    if (!isSettled(flush) || flush.ended) return;
     const { owner } = flush;
+    const isAlone = flush.local === 'lost' || flush.remote === 'lost';
+    if (owner.kind === 'client' && isAlone && this.#mustWait(flush)) return;
+    flush.ended = true;
     if (owner.kind === 'final') return owner.then();
     if (owner.kind === 'checkpoint') {
       this.#checkpointing = false;
@@ -150,11 +157,18 @@ export class Flushes {
     if (core.role !== 'Primary') return this.#answer(id, 'ESHUTDOWN');
     if (flush.local === 'lost' && flush.remote !== 'done') return this.#answer(id, 'EIO');
     if (flush.remote === 'lost' && core.diskState !== 'UpToDate') return this.#start(id);
-    if ((flush.local === 'lost' || flush.remote === 'lost') && core.solo.mustRecord()) {
-      this.#waitingForRecord.push(flush);
-      return core.solo.begin();
-    }
     this.#answer(id, null);
+  }
+
+  /** Its answer would rest on one copy, and it is not on record yet that the other one lacks what it covers. */
+  #mustWait(flush: Flush): boolean {
+    const core = this.#core;
+    if (core.role !== 'Primary' || (flush.local === 'lost' && flush.remote !== 'done')) return false;
+    if (flush.remote === 'lost' && core.diskState !== 'UpToDate') return false;
+    if (!core.solo.mustRecord()) return false;
+    if (!this.#waitingForRecord.includes(flush)) this.#waitingForRecord.push(flush);
+    core.solo.begin();
+    return true;
   }
 
   onRecorded(): void {

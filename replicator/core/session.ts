@@ -30,6 +30,8 @@ export class Session {
   /** The loss of the last session is being recorded: the next handshake waits for it. */
   #recordingLoss = false;
 
+  #started = false;
+
   constructor(core: Core) {
     this.#core = core;
     this.#syncStart = new SyncStart(core, this);
@@ -38,10 +40,16 @@ export class Session {
   /** After the disk has been opened: look for the peer. */
   start(): void {
     const core = this.#core;
-    core.connection = { conn: 'Connecting', after: null };
+    this.#started = true;
     core.out.emit({ kind: 'publishState', state: this.describeState() });
-    core.out.emit({ kind: 'wantLink', want: true });
+    // An operator may have disconnected it meanwhile.
+    if (core.connection.conn !== 'StandAlone') core.out.emit({ kind: 'wantLink', want: true });
     core.changed();
+  }
+
+  /** The disk is open and what a crash left is on record: sessions may begin. */
+  get hasStarted(): boolean {
+    return this.#started;
   }
 
   describeState(): PeerState {
