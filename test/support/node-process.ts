@@ -11,7 +11,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { toolPath } from './tools.ts';
+import { findTool } from './needs.ts';
 import { StatusFeed } from './status-feed.ts';
 import { parseStatus } from './status.ts';
 import type { ResourceStatus } from './status.ts';
@@ -218,7 +218,7 @@ export class NodeProcess {
     const program = this.#options.program ?? [join(projectRoot, 'server/main.ts'), 'serve'];
     const own = ['--name', this.name, '--data-dir', this.dir, '--api', '127.0.0.1:0'];
     const args = [...program, ...own, ...(this.#options.args ?? [])];
-    const wrapper = toolPath('setpriv');
+    const wrapper = findTool('setpriv');
     if (wrapper === null) return { command: process.execPath, args };
     // The kernel ends the node with the test process, even if that is killed. exec keeps the process id.
     return { command: wrapper, args: ['--pdeathsig', 'KILL', process.execPath, ...args] };

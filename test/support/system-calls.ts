@@ -8,7 +8,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
 import { patienceMs, within } from './node-process.ts';
-import { toolPath } from './tools.ts';
+import { findTool } from './needs.ts';
 
 export interface Tracer {
   /** Lets the process go; what was written down. */
@@ -39,7 +39,7 @@ export async function attachTracer(t: ExecutionContext, options: TracerOptions):
   const { pid, output, flushDelayMs = 0 } = options;
   const args = ['-f', '-yy', '-ttt', '-T', '-s', '0', '-o', output, '-e', `trace=${traced.join(',')}`];
   if (flushDelayMs > 0) args.push('-e', `inject=fdatasync:delay_enter=${flushDelayMs * 1000}`);
-  const tracer = spawn(toolPath('strace') ?? 'strace', [...args, '-p', String(pid)], {
+  const tracer = spawn(findTool('strace') ?? 'strace', [...args, '-p', String(pid)], {
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   const exited = once(tracer, 'exit');

@@ -1,15 +1,14 @@
 /** Programs we did not write, for interop tests; and running them without blocking the event loop. */
 import { spawn } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
-import { delimiter, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
+import { findTool } from './needs.ts';
 
 /**
  * Whether all these programs are installed. If one is not, the test is logged as not run, and fails where tests are
  * meant to be complete (CI=true). Use: `if (!requireTool(t, ['fio'])) return;`
  */
 export function requireTool(t: ExecutionContext, names: readonly string[]): boolean {
-  const missing = names.filter((name) => toolPath(name) === null);
+  const missing = names.filter((name) => findTool(name) === null);
   if (missing.length === 0) return true;
   report(t, `not installed: ${missing.join(', ')}`);
   return false;
@@ -27,21 +26,6 @@ function report(t: ExecutionContext, why: string): void {
   else t.pass();
 }
 
-/** Absolute path of a program, also where administrators' programs are; null when it is not installed. */
-export function toolPath(name: string): string | null {
-  const directories = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin'];
-  for (const directory of directories) {
-    const path = join(directory, name);
-    try {
-      accessSync(path, constants.X_OK);
-      return path;
-    } catch {
-      continue;
-    }
-  }
-  return null;
-}
-
 export interface ToolResult {
   readonly status: number | null;
   readonly stdout: string;
@@ -55,7 +39,7 @@ export function runTool(
   options: { readonly input?: string; readonly cwd?: string } = {},
 ): Promise<ToolResult> {
   return new Promise((resolve, reject) => {
-    const child = spawn(toolPath(name) ?? name, args, { cwd: options.cwd, stdio: ['pipe', 'pipe', 'pipe'] });
+    const child = spawn(findTool(name) ?? name, args, { cwd: options.cwd, stdio: ['pipe', 'pipe', 'pipe'] });
     const out: Buffer[] = [];
     const err: Buffer[] = [];
     child.stdout.on('data', (chunk: Buffer) => out.push(chunk));
