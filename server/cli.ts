@@ -14,12 +14,16 @@ import { followEvents } from './cli/follow-events.ts';
 import { answerText } from './cli/answer-text.ts';
 import { statusTree } from './cli/status-tree.ts';
 import { findTargets } from './cli/targets.ts';
+import { runTorture, tortureFlags, tortureSummary } from './cli/torture.ts';
 import { flagsOf, verbs, type Verb } from './cli/verbs.ts';
 import { readConfig, settingsHelp, UsageError } from './config.ts';
 import { didYouMean } from './nearest.ts';
 import { NodeStoreError } from './node-store.ts';
 import type { Problem } from './schemas/answers.ts';
 import { StartError } from './start-error.ts';
+
+/** The verbs that are no call of the control API. */
+const ownVerbs = ['serve', 'pair', 'torture'];
 
 /** Answers the exit status, or null when the process goes on (serve, pair). */
 export async function runCommandLine(args: readonly string[]): Promise<number | null> {
@@ -35,10 +39,11 @@ export async function runCommandLine(args: readonly string[]): Promise<number | 
     }
     if (verb === 'serve') return await runServe(rest);
     if (verb === 'pair') return await runPair(rest);
+    if (verb === 'torture') return await runTortureVerb(rest);
     const known = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined;
     if (!known)
       throw new UsageError(
-        `there is no verb "${verb}"${didYouMean(verb, [...Object.keys(verbs), 'serve', 'pair'])}`,
+        `there is no verb "${verb}"${didYouMean(verb, [...Object.keys(verbs), ...ownVerbs])}`,
       );
     return await runVerb(verb, known, rest);
   } catch (error) {
@@ -68,6 +73,16 @@ async function runPair(args: readonly string[]): Promise<number | null> {
   const parsed = readArguments('pair', args, pairFlags);
   expectWords('pair', [], parsed.words);
   return run(parsed);
+}
+
+async function runTortureVerb(args: readonly string[]): Promise<number> {
+  if (wantsHelp(args)) {
+    print(usage('torture', tortureSummary, [], tortureFlags));
+    return 0;
+  }
+  const parsed = readArguments('torture', args, tortureFlags);
+  expectWords('torture', [], parsed.words);
+  return runTorture(parsed);
 }
 
 async function runVerb(name: string, verb: Verb, args: readonly string[]): Promise<number> {
@@ -141,7 +156,7 @@ function expectWords(verb: string, wanted: readonly string[], given: readonly st
 
 function report(verb: string, error: unknown): number {
   if (error instanceof UsageError) {
-    const known = Object.hasOwn(verbs, verb) || verb === 'serve' || verb === 'pair';
+    const known = Object.hasOwn(verbs, verb) || ownVerbs.includes(verb);
     complain('', `${error.message}\nSee "lockstep ${known ? `${verb} ` : ''}--help".`);
     return 2;
   }
@@ -172,6 +187,7 @@ function overview(): string {
     ['serve', 'Run a node'],
     ['pair', 'Two nodes on loopback with one mirrored resource, ready to attach'],
     ...Object.entries(verbs).map(([name, verb]) => [name, verb.summary]),
+    ['torture', tortureSummary],
   ];
   return [
     'lockstep: replicated block devices',

@@ -1,0 +1,88 @@
+/**
+ * `lockstep torture`: kills, freezes and restarts the nodes of a real pair under load, again and again, and holds the
+ * result against every write that was acknowledged. The seed repeats what is done and written, not the speed of the machine.
+ */
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import type { NbdClient } from '../nbd/client.ts';
+import { StampedLoad, seededRandom } from '../test/support/stamped-load.ts';
+import { faults, type Torture } from './torture/faults.ts';
+import { TorturePair, mebibyte } from './torture/pair.ts';
+
+const { values } = parseArgs({
+  options: {
+    cycles: { type: 'string', default: '20' },
+    seed: { type: 'string', default: String(Date.now() % 2 ** 31) },
+    dir: { type: 'string', default: tmpdir() },
+  },
+});
+const cycles = wholeNumber('cycles', values.cycles, 1, 1_000_000);
+const seed = wholeNumber('seed', values.seed, 0, 2 ** 32 - 1);
+
+mkdirSync(values.dir, { recursive: true });
+const directory = mkdtempSync(join(values.dir, 'lockstep-torture-'));
+const pair = await TorturePair.start(directory);
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => {
+    void pair.end().then(() => {
+      rmSync(directory, { recursive: true, force: true });
+      process.exit(1);
+    });
+  });
+}
+const load = new StampedLoad({ sizeBytes: 16 * mebibyte, seed, queueDepth: 16, flushEvery: 64 });
+const random = seededRandom(seed ^ 0x5bd1e995);
+const torture: Torture = { pair, load, draw: (count) => Math.floor(random() * count), verify };
+const startedMs = performance.now();
+console.log(`torture: ${cycles} cycles, seed ${seed}, in ${directory}`);
+
+let cycle = 1;
+try {
+  for (; cycle <= cycles; cycle++) {
+    const cycleMs = performance.now();
+    const before = load.acknowledged;
+    const fault = faults[torture.draw(faults.length)] ?? faults[0];
+    const done = await fault?.(torture);
+    await check();
+    const seconds = ((performance.now() - cycleMs) / 1000).toFixed(1);
+    console.log(
+      `cycle ${cycle}: ${done}; ${load.acknowledged - before} writes acknowledged, ${seconds} s, all there`,
+    );
+  }
+  await pair.end();
+  rmSync(directory, { recursive: true, force: true });
+  const seconds = Math.round((performance.now() - startedMs) / 1000);
+  console.log(`${cycles} cycles in ${seconds} s, ${load.acknowledged} writes acknowledged, none lost`);
+} catch (error) {
+  await pair.end(true);
+  console.error(error);
+  console.error(`torture: failed in cycle ${cycle} of seed ${seed}; the nodes are kept in ${directory}`);
+  process.exitCode = 1;
+}
+
+/** Both copies are UpToDate and nothing is in flight: each acknowledged write is there, on both. */
+async function check(): Promise<void> {
+  await pair.mirroring();
+  const client = await pair.primary.attach();
+  await verify(client);
+  await client.flush();
+  await pair.primary.detach(client);
+  const difference = await pair.difference();
+  if (difference !== null) throw new Error(difference);
+}
+
+async function verify(client: NbdClient): Promise<void> {
+  const violations = await load.verify((offset, length) => client.read(offset, length));
+  if (violations.length === 0) return;
+  const shown = violations.slice(0, 10).map(({ kind, detail }) => `${kind}: ${detail}`);
+  throw new Error(`${violations.length} blocks are wrong\n${shown.join('\n')}`);
+}
+
+function wholeNumber(flag: string, text: string, min: number, max: number): number {
+  const value = Number(text);
+  if (/^[0-9]+$/.test(text) && value >= min && value <= max) return value;
+  console.error(`lockstep torture: --${flag} "${text}" is not a whole number from ${min} to ${max}`);
+  process.exit(2);
+}
