@@ -18,6 +18,8 @@ export interface WriteRecord {
   firm: boolean;
   /** Acknowledged as being on stable storage. */
   durable: boolean;
+  /** Under way when caches were lost: it may have been in one of them, though the answer still comes. */
+  atRisk: boolean;
 }
 
 /** A longer list is worth shortening. */
@@ -40,8 +42,7 @@ export class Expectations {
   readonly #reads = new Set<number>();
   /** Acknowledged and not known to be on stable storage. */
   readonly #unflushed = new Set<WriteRecord>();
-  /** A promise was taken back since. */
-  losses = 0;
+  readonly #underWay = new Set<WriteRecord>();
 
   get now(): number {
     return this.#clock;
@@ -62,23 +63,39 @@ export class Expectations {
     const stamp = ++this.#stamps;
     const value = op === 'write' ? stamp : 0;
     const record: WriteRecord = {
-      ...{ value, stamp, first, count, issued: ++this.#clock, ended: Infinity, firm: false, durable: false },
+      ...{
+        value,
+        stamp,
+        first,
+        count,
+        issued: ++this.#clock,
+        ended: Infinity,
+        firm: false,
+        durable: false,
+        atRisk: false,
+      },
     };
+    this.#underWay.add(record);
     if (count > wideSectors) this.#wide.push(record);
     else for (let sector = first; sector < first + count; sector++) this.#listOf(sector).push(record);
     return record;
   }
 
   acknowledged(record: WriteRecord, op: 'write' | 'trim' | 'zeroes', fua: boolean): void {
-    record.ended = ++this.#clock;
-    if (op === 'trim') return;
+    this.#end(record);
+    if (op === 'trim' || (record.atRisk && !fua)) return;
     record.firm = true;
     record.durable = fua;
     if (!fua) this.#unflushed.add(record);
   }
 
   givenUp(record: WriteRecord): void {
+    this.#end(record);
+  }
+
+  #end(record: WriteRecord): void {
     record.ended = ++this.#clock;
+    this.#underWay.delete(record);
   }
 
   /** The writes that a flush issued now will make durable. */
@@ -97,7 +114,7 @@ export class Expectations {
   /** Every copy of what was not flushed may be gone. */
   loseUnflushed(): void {
     this.#clock++;
-    this.losses++;
+    for (const record of this.#underWay) record.atRisk = true;
     for (const record of this.#unflushed) record.firm = false;
     this.#unflushed.clear();
   }
