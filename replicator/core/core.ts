@@ -208,9 +208,10 @@ export class Core {
   /** Every write goes to the peer as well. */
   get isMirroring(): boolean {
     const { connection } = this;
-    return (
-      connection.conn === 'Connected' && isReplicating(connection.phase) && isUsable(connection.peer.disk)
-    );
+    if (connection.conn !== 'Connected' || !isReplicating(connection.phase)) return false;
+    const { disk } = connection.peer;
+    // A target that had nothing to copy is Outdated, not Inconsistent, until it has taken this node's generation.
+    return isUsable(disk) || (disk === 'Outdated' && connection.phase.kind === 'syncSource');
   }
 
   get isPeerUpToDate(): boolean {

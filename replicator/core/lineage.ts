@@ -37,6 +37,11 @@ export class Lineage {
     core.out.decide('resync', 'finished', 'the peer is UpToDate', { current: formatGeneration(current) });
     core.out.log('info', 'resync finished, the peer is UpToDate');
     core.changed();
+    const { superblock } = core.meta;
+    // Begun here meanwhile: unless the target takes it too, the next handshake would find it behind.
+    if (current !== superblock.current) {
+      core.send({ kind: 'newGeneration', current: superblock.current, history: superblock.history });
+    }
     this.onPeerHolds(current);
   }
 

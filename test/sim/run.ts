@@ -69,6 +69,8 @@ function settle(cluster: Cluster, operator: Operator): void {
   if (nodes.some((node) => node.status()?.peer?.outOfSyncBytes !== 0)) {
     world.violation(`well, but something is out of sync: ${cluster.describe()}`);
   }
+  const [a, b] = nodes.map((node) => node.metadata.superblock.current);
+  if (a !== b) world.violation(`well, but of different generations: ${cluster.describe()}`);
   const server = nodes.find((node) => node.isServing);
   if (server === undefined) return world.violation('nobody serves in the end');
   let verified = false;
