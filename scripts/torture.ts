@@ -24,8 +24,11 @@ const seed = wholeNumber('seed', values.seed, 0, 2 ** 32 - 1);
 mkdirSync(values.dir, { recursive: true });
 const directory = mkdtempSync(join(values.dir, 'lockstep-torture-'));
 const pair = await TorturePair.start(directory);
+let interrupted = false;
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  process.once(signal, () => {
+  // It may come twice, from the terminal and from the command that started this.
+  process.on(signal, () => {
+    interrupted = true;
     void pair.end().then(() => {
       rmSync(directory, { recursive: true, force: true });
       process.exit(1);
@@ -56,9 +59,11 @@ try {
   const seconds = Math.round((performance.now() - startedMs) / 1000);
   console.log(`${cycles} cycles in ${seconds} s, ${load.acknowledged} writes acknowledged, none lost`);
 } catch (error) {
-  await pair.end(true);
-  console.error(error);
-  console.error(`torture: failed in cycle ${cycle} of seed ${seed}; the nodes are kept in ${directory}`);
+  await pair.end(!interrupted);
+  if (!interrupted) {
+    console.error(error);
+    console.error(`torture: failed in cycle ${cycle} of seed ${seed}; the nodes are kept in ${directory}`);
+  }
   process.exitCode = 1;
 }
 

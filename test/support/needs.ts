@@ -2,10 +2,11 @@
  * Tests that need a program which may not be installed. Without it they are reported as skipped, with the program's
  * name in the title; with CI=true they fail instead, because there a skipped test proves nothing.
  */
-import { accessSync, constants, readdirSync } from 'node:fs';
-import { delimiter, join, resolve } from 'node:path';
+import { readdirSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import test from 'ava';
 import type { ImplementationFn } from 'ava';
+import { findTool } from './find-tool.ts';
 
 /** A command to be found in the path, or `kernel`: the unpacked Debian kernel (scripts/install-test-tools.sh). */
 export type Need = 'kernel' | (string & {});
@@ -23,16 +24,6 @@ export function testWith(needs: readonly Need[], title: string, implementation: 
   } else {
     test.skip(`${title} [${complaint}]`, implementation);
   }
-}
-
-/** Absolute path of a command, or null. Looks into the system's sbin directories as well. */
-export function findTool(name: string): string | null {
-  const folders = [...(process.env['PATH'] ?? '').split(delimiter), '/usr/sbin', '/sbin'];
-  for (const folder of folders) {
-    const path = join(folder, name);
-    if (folder !== '' && isExecutable(path)) return path;
-  }
-  return null;
 }
 
 export function toolPath(name: string): string {
@@ -66,13 +57,4 @@ export function findKernel(): KernelFiles | null {
     .at(-1);
   if (name === undefined) return null;
   return { name, image: join(folder, name, 'vmlinuz'), modules: join(folder, name, 'modules') };
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -11,7 +11,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { findTool } from './needs.ts';
+import { findTool } from './find-tool.ts';
 import { StatusFeed } from './status-feed.ts';
 import { parseStatus } from './status.ts';
 import type { ResourceStatus } from './status.ts';

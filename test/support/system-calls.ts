@@ -8,7 +8,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
 import { patienceMs, within } from './node-process.ts';
-import { findTool } from './needs.ts';
+import { findTool } from './find-tool.ts';
 
 export interface Tracer {
   /** Lets the process go; what was written down. */

@@ -1,7 +1,7 @@
 /** Programs we did not write, for interop tests; and running them without blocking the event loop. */
 import { spawn } from 'node:child_process';
 import type { ExecutionContext } from 'ava';
-import { findTool } from './needs.ts';
+import { findTool } from './find-tool.ts';
 
 /**
  * Whether all these programs are installed. If one is not, the test is logged as not run, and fails where tests are
