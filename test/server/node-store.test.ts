@@ -50,7 +50,8 @@ test('a second process is kept out, until the first is killed', async (t) => {
   const path = join(directory, 'node.db');
   const script = `
     import { openNodeStore } from ${JSON.stringify(new URL('../../server/node-store.ts', import.meta.url).href)};
-    openNodeStore(process.argv[1], 'alpha');
+    // Held on to: a store that nothing refers to is collected, and its lock with it.
+    globalThis.store = openNodeStore(process.argv[1], 'alpha');
     process.stdout.write('open');
     setInterval(() => {}, 1e9);`;
   const child = spawn(process.execPath, ['--input-type=module', '-e', script, path], {
