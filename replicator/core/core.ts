@@ -260,10 +260,6 @@ export class Core {
     for (const { fail } of held) fail(outcome);
   }
 
-  get heldCount(): number {
-    return this.#held.length;
-  }
-
   #expireNoData(): void {
     if (this.#held.length > 0 && this.#lacksData) this.#noDataSinceMs ??= this.out.nowMs;
     if (this.#noDataSinceMs === null || !this.#lacksData) return;

@@ -135,10 +135,6 @@ export class Solo {
     if (this.#state.kind === 'suspended') this.#record('an operator said so');
   }
 
-  get isSuspended(): boolean {
-    return this.#state.kind === 'suspended';
-  }
-
   onProbed(id: number, outcome: ProbeOutcome): void {
     if (this.#state.kind !== 'probing' || this.#state.id !== id) return;
     const unanswered = this.#state.unanswered + 1;
