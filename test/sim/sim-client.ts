@@ -39,6 +39,7 @@ export class SimClient {
   /** Workers with a request under way. */
   #busy = 0;
   answered = 0;
+  readonly #records = new WeakMap<ClientRequest, WriteRecord>();
 
   constructor(
     world: World,
@@ -54,6 +55,11 @@ export class SimClient {
     this.#options = options;
     this.#listener = listener;
     this.#spots = Array.from({ length: options.hotSpots }, () => this.#prng.int(options.sectorCount));
+  }
+
+  /** Of a write, also one whose client has gone. */
+  recordOf(request: ClientRequest): WriteRecord | undefined {
+    return this.#records.get(request);
   }
 
   start(): void {
@@ -148,6 +154,7 @@ export class SimClient {
             payload: new SimPayload(new Uint32Array(count).fill(record.value)),
           }
         : { kind: op === 'trim' ? 'clientTrim' : 'clientZeroes', offset, length, fua, noHole: false };
+    this.#records.set(request, record);
     this.#submit(node, request, ({ outcome }) => {
       if (outcome !== null) return this.#expectations.givenUp(record);
       this.#expectations.acknowledged(record, op, fua);

@@ -134,6 +134,13 @@ export class SimDisk {
     this.visible.set(this.stable);
   }
 
+  /** Another disk, with this on it. */
+  replace(sectors: Uint32Array): void {
+    this.powerCut();
+    this.visible.set(sectors);
+    this.stable.set(sectors);
+  }
+
   #later(run: () => void): void {
     const process = this.#process;
     const delayMs = this.#prng.chance(0.3) ? 0 : (this.#prng.int(1000) / 1000) * this.#options.latencyMs;

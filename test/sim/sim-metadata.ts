@@ -59,6 +59,17 @@ export class SimMetadata {
     this.#pending = [];
   }
 
+  /** Another store, with this in it. */
+  replace(image: MetadataImage): void {
+    this.#process++;
+    this.#pending = [];
+    this.#superblock = image.superblock;
+    this.#active.clear();
+    for (const range of image.active) this.#active.set(key(range), range);
+    this.#chunks.clear();
+    for (const { chunk, image: bytes } of image.chunks) this.#chunks.set(chunk, bytes.slice());
+  }
+
   #startNext(): void {
     const process = this.#process;
     this.#world.after((this.#prng.int(1000) / 1000) * this.#delayMs, () => {
