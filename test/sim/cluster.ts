@@ -1,17 +1,17 @@
 /** Two nodes, the network between them, a client, and what is watched all the time. */
-import type { WriteRecord } from './expectations.ts';
+import { Differences } from './differences.ts';
 import { Expectations } from './expectations.ts';
 import type { Prng } from './prng.ts';
 import { SimClient } from './sim-client.ts';
 import type { ClientOptions } from './sim-client.ts';
-import { SimDisk } from './sim-disk.ts';
+import { sectorBytes, SimDisk } from './sim-disk.ts';
 import { SimMetadata } from './sim-metadata.ts';
 import { SimNetwork } from './sim-network.ts';
 import { SimNode } from './sim-node.ts';
 import type { MakeCore } from './sim-node.ts';
 import type { CoreOptions } from '../../replicator/core/options.ts';
 import type { World } from './world.ts';
-import { checkFlush, checkMarks, checkWrite } from './checkers.ts';
+import { checkFlush, checkWrite } from './checkers.ts';
 
 export interface ClusterOptions {
   readonly sizeBytes: number;
@@ -28,12 +28,14 @@ export class Cluster {
   readonly world: World;
   readonly network: SimNetwork;
   readonly nodes: readonly [SimNode, SimNode];
-  readonly expectations = new Expectations();
+  readonly expectations: Expectations;
+  readonly differences: Differences;
   readonly client: SimClient;
   /** What went wrong since both copies were last known to be complete. */
   #faults: { readonly fault: Fault; readonly node: SimNode | null }[] = [];
   /** When a node last lost its cache, and what it had answered its peer was worth nothing any more. */
   readonly #lostCacheMs = new Map<SimNode, number>();
+  readonly #missing = new Map<SimNode, { now: number; version: number; sector: number | null }>();
   /** An operator made one node Primary without asking the other; until then there is never more than one. */
   forced = false;
   /** And the other one was alive, or had data that this one lacks: what only one of them has may be given up. */
@@ -42,6 +44,7 @@ export class Cluster {
   constructor(world: World, options: ClusterOptions, makeCore: MakeCore) {
     this.world = world;
     const { sizeBytes } = options;
+    this.expectations = new Expectations(sizeBytes / sectorBytes);
     this.network = new SimNetwork(world, {
       delayMs: options.networkDelayMs,
       connectIntervalMs: 200,
@@ -61,9 +64,13 @@ export class Cluster {
       });
     };
     this.nodes = [makeNode('alpha', 'beta'), makeNode('beta', 'alpha')];
-    const client = { ...options.client, sectorCount: sizeBytes / 512 };
+    this.differences = new Differences(world, this.nodes);
+    const client = { ...options.client, sectorCount: sizeBytes / sectorBytes };
     this.client = new SimClient(world, this.nodes, this.expectations, client, {
-      onWritten: (node, record, _fua, issuedAtMs) => checkWrite(this, node, record, issuedAtMs),
+      onWritten: (node, record, fua, issuedAtMs) => {
+        checkWrite(this, node, record, issuedAtMs);
+        if (fua) checkFlush(this, node, [record], issuedAtMs);
+      },
       onFlushed: (node, records, issuedAtMs) => checkFlush(this, node, records, issuedAtMs),
       onAttached: (node) => {
         if (this.split && this.firstMissing(node) !== null) this.expectations.loseEverything();
@@ -160,11 +167,14 @@ export class Cluster {
 
   /** Where a node's disk lacks something that no loss excuses: the first such sector. */
   firstMissing(node: SimNode): number | null {
-    const since = this.expectations.now;
-    for (const sector of this.expectations.writtenSectors()) {
-      if (!this.expectations.isLegitimate(sector, node.disk.visible[sector] ?? 0, since)) return sector;
-    }
-    return null;
+    const { disk } = node;
+    const { now } = this.expectations;
+    const known = this.#missing.get(node);
+    // While nobody serves, this is asked again and again, and nothing changes.
+    if (known?.now === now && known.version === disk.version) return known.sector;
+    const sector = this.expectations.firstMissing(disk.visible);
+    this.#missing.set(node, { now, version: disk.version, sector });
+    return sector;
   }
 
   /** Forgets what was forced once both copies are complete again. */
@@ -175,9 +185,9 @@ export class Cluster {
   }
 
   checkAlways(): void {
-    checkMarks(this);
     const primaries = this.nodes.filter((node) => node.status()?.role === 'Primary');
-    if (primaries.length > 1 && !this.forced) this.world.violation('two Primaries, and nobody forced it');
+    if (primaries.length > 1 && !this.forced)
+      this.world.violation('two-primaries', 'two Primaries, and nobody forced it');
   }
 
   #onServe(node: SimNode, serve: boolean): void {
@@ -189,21 +199,12 @@ export class Cluster {
     this.world.trace(() => `${node.name} fails a ${kind}: ${outcome}`);
     // A flush may still have to tell that an only copy's disk had failed.
     if (outcome === 'EIO' && kind !== 'clientFlush' && this.isHealthy) {
-      this.world.violation(`${node.name} fails a ${kind} though both copies are fine`);
+      this.world.violation('needless-error', `${node.name} fails a ${kind} though both copies are fine`);
     }
   }
 
   describe(): string {
     return this.nodes.map((node) => node.describe()).join(' | ');
-  }
-
-  /** For the checkers: records of writes under way are no reason to complain. */
-  hasReached(node: SimNode, record: WriteRecord, which: 'visible' | 'stable'): boolean {
-    const sectors = node.disk[which];
-    for (let sector = record.first; sector < record.first + record.count; sector++) {
-      if (!this.expectations.hasReached(record, sector, sectors[sector] ?? 0)) return false;
-    }
-    return true;
   }
 }
 

@@ -194,7 +194,7 @@ test('network: a machine without power is not missed until it is back', (t) => {
 });
 
 test('expectations: an acknowledged write hides what ended before it, and only that', (t) => {
-  const expectations = new Expectations();
+  const expectations = new Expectations(4096);
   const before = expectations.issue('write', 0, 1);
   expectations.acknowledged(before, 'write', false);
   const given = expectations.issue('write', 0, 1);
@@ -212,7 +212,7 @@ test('expectations: an acknowledged write hides what ended before it, and only t
 });
 
 test('expectations: lost caches bring back what was before, but not what was flushed away', (t) => {
-  const expectations = new Expectations();
+  const expectations = new Expectations(4096);
   const [first, second] = [expectations.issue('write', 0, 1), expectations.issue('write', 0, 1)];
   expectations.acknowledged(first, 'write', false);
   expectations.acknowledged(second, 'write', false);
@@ -229,7 +229,7 @@ test('expectations: lost caches bring back what was before, but not what was flu
 });
 
 test('expectations: a trim may leave what was there', (t) => {
-  const expectations = new Expectations();
+  const expectations = new Expectations(4096);
   const write = expectations.issue('write', 0, 4000);
   expectations.acknowledged(write, 'write', true);
   const trim = expectations.issue('trim', 0, 4000);

@@ -8,6 +8,7 @@ import type { OperatorOptions } from './operator.ts';
 import { Prng } from './prng.ts';
 import type { MakeCore } from './sim-node.ts';
 import { World } from './world.ts';
+import type { Checker } from './world.ts';
 
 export interface HistoryOptions {
   /** Gets a line for whatever happens. */
@@ -20,6 +21,8 @@ export interface HistoryResult {
   readonly seed: bigint;
   /** What went wrong, null if nothing. */
   readonly failure: string | null;
+  /** What noticed. */
+  readonly checker: Checker | null;
   /** Client requests answered. */
   readonly requests: number;
   readonly simulatedMs: number;
@@ -42,7 +45,8 @@ export function runHistory(seed: bigint, options: HistoryOptions = {}): HistoryR
   if (world.violations.length === 0) settle(cluster, operator);
   return {
     seed,
-    failure: world.violations[0] ?? null,
+    failure: world.violations[0]?.message ?? null,
+    checker: world.violations[0]?.checker ?? null,
     requests: cluster.client.answered,
     simulatedMs: world.nowMs,
   };
@@ -54,29 +58,29 @@ function settle(cluster: Cluster, operator: Operator): void {
   operator.putRight();
   const untilMs = world.nowMs + settleMsMax;
   const isServed = (): boolean => cluster.isHealthy && nodes.some((node) => node.isServing);
-  world.run(untilMs, isServed);
+  world.run(untilMs, isServed, 10);
   // The client goes on for a while after all is well.
   world.run(world.nowMs + 500);
   client.stop();
-  world.run(untilMs, () => client.isIdle && isServed());
+  world.run(untilMs, () => client.isIdle && isServed(), 10);
   if (world.violations.length > 0) return;
-  if (!client.isIdle) return world.violation(`a request never ends: ${cluster.describe()}`);
-  if (!isServed()) return world.violation(`it never gets well: ${cluster.describe()}`);
+  if (!client.isIdle) return world.violation('liveness', `a request never ends: ${cluster.describe()}`);
+  if (!isServed()) return world.violation('liveness', `it never gets well: ${cluster.describe()}`);
   world.run(world.nowMs + 1000);
   if (world.violations.length > 0) return;
   cluster.checkAlways();
   checkIdentical(cluster);
   if (nodes.some((node) => node.status()?.peer?.outOfSyncBytes !== 0)) {
-    world.violation(`well, but something is out of sync: ${cluster.describe()}`);
+    world.violation('identical', `well, but something is out of sync: ${cluster.describe()}`);
   }
   const [a, b] = nodes.map((node) => node.metadata.superblock.current);
-  if (a !== b) world.violation(`well, but of different generations: ${cluster.describe()}`);
+  if (a !== b) world.violation('identical', `well, but of different generations: ${cluster.describe()}`);
   const server = nodes.find((node) => node.isServing);
-  if (server === undefined) return world.violation('nobody serves in the end');
+  if (server === undefined) return world.violation('liveness', 'nobody serves in the end');
   let verified = false;
   client.verify(server, () => (verified = true));
   world.run(world.nowMs + 10_000, () => verified);
-  if (!verified && world.violations.length === 0) world.violation('the last reads never end');
+  if (!verified && world.violations.length === 0) world.violation('liveness', 'the last reads never end');
 }
 
 interface Plan {
