@@ -1,10 +1,10 @@
 /** Two nodes, the network between them, a client, and what is watched all the time. */
-import type { WriteRecord } from './expectations.ts';
+import { Differences } from './differences.ts';
 import { Expectations } from './expectations.ts';
 import type { Prng } from './prng.ts';
 import { SimClient } from './sim-client.ts';
 import type { ClientOptions } from './sim-client.ts';
-import { SimDisk } from './sim-disk.ts';
+import { sectorBytes, SimDisk } from './sim-disk.ts';
 import { SimMetadata } from './sim-metadata.ts';
 import { SimNetwork } from './sim-network.ts';
 import { SimNode } from './sim-node.ts';
@@ -12,7 +12,7 @@ import type { ClientRequest, MakeCore } from './sim-node.ts';
 import type { CoreOptions } from '../../replicator/core/options.ts';
 import type { World } from './world.ts';
 import type { Packet } from '../../replicator/core/packet.ts';
-import { checkFlush, checkMarks, checkWrite } from './checkers.ts';
+import { checkFlush, checkWrite } from './checkers.ts';
 import type { Coverage } from './coverage.ts';
 
 /** Of the core of one node: what is not the same by nature. */
@@ -41,7 +41,8 @@ export class Cluster {
   readonly world: World;
   readonly network: SimNetwork;
   readonly nodes: readonly [SimNode, SimNode];
-  readonly expectations = new Expectations();
+  readonly expectations: Expectations;
+  readonly differences: Differences;
   readonly client: SimClient;
   readonly coverage: Coverage;
   readonly #options: ClusterOptions;
@@ -49,6 +50,7 @@ export class Cluster {
   #faults: { readonly fault: Fault; readonly node: SimNode | null }[] = [];
   /** When a node last lost its cache, and what it had answered its peer was worth nothing any more. */
   readonly #lostCacheMs = new Map<SimNode, number>();
+  readonly #missing = new Map<SimNode, { now: number; version: number; sector: number | null }>();
   /** An operator made one node Primary without asking the other; until then there is never more than one. */
   forced = false;
   /** And the other one was alive, or had data that this one lacks: what only one of them has may be given up. */
@@ -64,6 +66,7 @@ export class Cluster {
     this.world = world;
     this.coverage = coverage;
     this.#options = options;
+    this.expectations = new Expectations(options.sizeBytes / sectorBytes);
     this.network = new SimNetwork(world, {
       delayMs: options.networkDelayMs,
       connectIntervalMs: 200,
@@ -89,10 +92,14 @@ export class Cluster {
       });
     };
     this.nodes = [makeNode('alpha', 'beta', 0), makeNode('beta', 'alpha', 1)];
+    this.differences = new Differences(world, this.nodes);
     this.#fillDisks();
-    const client = { ...options.client, sectorCount: options.sizeBytes / 512 };
+    const client = { ...options.client, sectorCount: options.sizeBytes / sectorBytes };
     this.client = new SimClient(world, this.nodes, this.expectations, client, {
-      onWritten: (node, record, _fua, issuedAtMs) => checkWrite(this, node, record, issuedAtMs),
+      onWritten: (node, record, fua, issuedAtMs) => {
+        checkWrite(this, node, record, issuedAtMs);
+        if (fua) checkFlush(this, node, [record], issuedAtMs);
+      },
       onFlushed: (node, records, issuedAtMs) => checkFlush(this, node, records, issuedAtMs),
       onAttached: (node) => {
         if (this.split && this.firstMissing(node) !== null) this.expectations.loseEverything();
@@ -115,9 +122,9 @@ export class Cluster {
     this.#faults.push({ fault: 'operator', node: null });
     const filled = firstData === 'both-have-data' ? this.nodes : [this.world.prng.pick(this.nodes)];
     for (const node of filled) {
-      const record = this.expectations.issue('write', 0, sizeBytes / 512);
+      const record = this.expectations.issue('write', 0, sizeBytes / sectorBytes);
       if (filled.length === 1) this.expectations.acknowledged(record, 'write', true);
-      node.disk.replace(new Uint32Array(sizeBytes / 512).fill(record.value));
+      node.disk.replace(new Uint32Array(sizeBytes / sectorBytes).fill(record.value));
       const superblock = { ...node.metadata.superblock, origin: 'created-with-data' } as const;
       node.metadata.replace({ superblock, active: [], chunks: [] });
     }
@@ -226,8 +233,9 @@ export class Cluster {
     const successor = this.otherOf(node);
     const record = this.client.recordOf(request);
     if (!successor.isServing || record === undefined || this.network.isImpaired) return;
-    if (this.hasReached(successor, record, 'visible')) return;
+    if (this.expectations.hasReached(record, successor.disk.visible)) return;
     this.world.violation(
+      'superseded',
       `${node.name}, superseded, acknowledges write ${record.stamp}, which ${successor.name} lacks`,
     );
   }
@@ -252,11 +260,14 @@ export class Cluster {
 
   /** Where a node's disk lacks something that no loss excuses: the first such sector. */
   firstMissing(node: SimNode): number | null {
-    const since = this.expectations.now;
-    for (const sector of this.expectations.writtenSectors()) {
-      if (!this.expectations.isLegitimate(sector, node.disk.visible[sector] ?? 0, since)) return sector;
-    }
-    return null;
+    const { disk } = node;
+    const { now } = this.expectations;
+    const known = this.#missing.get(node);
+    // While nobody serves, this is asked again and again, and nothing changes.
+    if (known?.now === now && known.version === disk.version) return known.sector;
+    const sector = this.expectations.firstMissing(disk.visible);
+    this.#missing.set(node, { now, version: disk.version, sector });
+    return sector;
   }
 
   /** Forgets what was forced once both copies are complete again. */
@@ -264,14 +275,15 @@ export class Cluster {
     if (!this.isHealthy) return;
     this.forced = false;
     this.split = false;
+    if (this.swapped !== null) this.differences.watch();
     this.swapped = null;
     this.#overtaken.clear();
   }
 
   checkAlways(): void {
-    if (this.swapped === null) checkMarks(this);
     const primaries = this.nodes.filter((node) => node.status()?.role === 'Primary');
-    if (primaries.length > 1 && !this.forced) this.world.violation('two Primaries, and nobody forced it');
+    if (primaries.length > 1 && !this.forced)
+      this.world.violation('two-primaries', 'two Primaries, and nobody forced it');
   }
 
   #onServe(node: SimNode, serve: boolean): void {
@@ -284,21 +296,12 @@ export class Cluster {
     this.world.trace(() => `${node.name} fails a ${kind}: ${outcome}`);
     // A flush may still have to tell that an only copy's disk had failed.
     if (outcome === 'EIO' && kind !== 'clientFlush' && this.isHealthy) {
-      this.world.violation(`${node.name} fails a ${kind} though both copies are fine`);
+      this.world.violation('needless-error', `${node.name} fails a ${kind} though both copies are fine`);
     }
   }
 
   describe(): string {
     return this.nodes.map((node) => node.describe()).join(' | ');
-  }
-
-  /** For the checkers: records of writes under way are no reason to complain. */
-  hasReached(node: SimNode, record: WriteRecord, which: 'visible' | 'stable'): boolean {
-    const sectors = node.disk[which];
-    for (let sector = record.first; sector < record.first + record.count; sector++) {
-      if (!this.expectations.hasReached(record, sector, sectors[sector] ?? 0)) return false;
-    }
-    return true;
   }
 }
 

@@ -6,6 +6,7 @@ import type { MetadataImage, Superblock } from '../../replicator/core/metadata.t
 import type { Cluster } from './cluster.ts';
 import { freshSuperblock } from './cluster.ts';
 import type { Prng } from './prng.ts';
+import { sectorBytes } from './sim-disk.ts';
 import type { SimNode } from './sim-node.ts';
 
 export type Swap = 'new-disk' | 'foreign-disk' | 'old-disk';
@@ -46,16 +47,18 @@ export class DiskSwaps {
     const copy = this.#make(what, node, other, prng);
     if (copy === null) return false;
     cluster.loseDisk(node);
+    cluster.differences.ignore();
     node.disk.replace(copy.sectors);
     node.metadata.replace(copy.image);
     cluster.world.trace(() => `-- ${node.name} has got another disk: ${what}`);
-    if (what !== 'new-disk') cluster.swapped = node;
+    if (what === 'new-disk') cluster.differences.watch();
+    else cluster.swapped = node;
     return true;
   }
 
   #make(what: Swap, node: SimNode, other: SimNode, prng: Prng): OldCopy | null {
     const { sectorCount } = node.disk;
-    const sizeBytes = sectorCount * 512;
+    const sizeBytes = sectorCount * sectorBytes;
     const none = { active: [], chunks: [] };
     if (what === 'new-disk') {
       const superblock = freshSuperblock(prng, sizeBytes);

@@ -7,14 +7,14 @@ export function runMismatch(cluster: Cluster): void {
   cluster.start();
   const isApart = (): boolean => nodes.every((node) => node.status()?.peer?.connection === 'StandAlone');
   world.run(10_000, isApart);
-  if (!isApart()) return world.violation(`they do not refuse each other: ${cluster.describe()}`);
+  if (!isApart()) return world.violation('refusal', `they do not refuse each other: ${cluster.describe()}`);
   cluster.forced = true;
   alpha.command({ kind: 'promote', force: true, dryRun: false });
   world.run(world.nowMs + 5_000);
   client.stop();
   world.run(world.nowMs + 10_000, () => client.isIdle);
-  if (!isApart()) return world.violation(`they no longer refuse each other: ${cluster.describe()}`);
-  if (!client.isIdle) return world.violation('a request never ends');
-  if (client.answered === 0) return world.violation('nothing was served alone');
-  if (beta.disk.visible.some((stamp) => stamp !== 0)) world.violation('something was copied all the same');
+  if (!isApart()) return world.violation('refusal', `they no longer refuse each other: ${cluster.describe()}`);
+  if (!client.isIdle) return world.violation('liveness', 'a request never ends');
+  if (client.answered === 0) return world.violation('liveness', 'nothing was served alone');
+  if (beta.disk.visible.some((stamp) => stamp !== 0)) world.violation('refusal', 'something was copied all the same');
 }

@@ -122,6 +122,7 @@ export class Operator {
     if (missing !== null) {
       if (cluster.isOnlyFaultDeathOf(other)) {
         cluster.world.violation(
+          'survivor',
           `${other.name} died, and ${node.name} lacks sector ${missing}: ${cluster.expectations.explain(missing)}`,
         );
       }

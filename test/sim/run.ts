@@ -12,6 +12,7 @@ import { planHistory, unshortened } from './plan.ts';
 import type { Plan, Shortening } from './plan.ts';
 import type { MakeCore } from './sim-node.ts';
 import { World } from './world.ts';
+import type { Violation } from './world.ts';
 
 export interface HistoryOptions {
   /** Gets a line for whatever happens. */
@@ -25,10 +26,7 @@ export interface HistoryOptions {
 }
 
 /** What went wrong, and which of the things that watch noticed it. */
-export interface Failure {
-  readonly checker: string;
-  readonly message: string;
-}
+export type Failure = Violation;
 
 export interface HistoryResult {
   readonly seed: bigint;
@@ -58,7 +56,7 @@ export function runHistory(seed: bigint, options: HistoryOptions = {}): HistoryR
   else runPair(cluster, operator, fate, plan.faultsMs);
   return {
     seed,
-    failure: world.violations[0] === undefined ? null : { checker: "some", message: world.violations[0] },
+    failure: world.violations[0] ?? null,
     requests: cluster.client.answered,
     simulatedMs: world.nowMs,
     faults: fate.injected,
@@ -73,33 +71,34 @@ function runPair(cluster: Cluster, operator: Operator, fate: Fate, faultsMs: num
   cluster.world.run(faultsMs);
   if (cluster.world.violations.length === 0) settle(cluster, fate);
 }
+
 function settle(cluster: Cluster, fate: Fate): void {
   const { world, client, nodes } = cluster;
   world.trace(() => '-- everything is put right');
   fate.putRight();
   const untilMs = world.nowMs + settleMsMax;
   const isServed = (): boolean => cluster.isHealthy && nodes.some((node) => node.isServing);
-  world.run(untilMs, isServed);
+  world.run(untilMs, isServed, 10);
   // The client goes on for a while after all is well.
   world.run(world.nowMs + 500);
   client.stop();
-  world.run(untilMs, () => client.isIdle && isServed());
+  world.run(untilMs, () => client.isIdle && isServed(), 10);
   if (world.violations.length > 0) return;
-  if (!client.isIdle) return world.violation(`a request never ends: ${cluster.describe()}`);
-  if (!isServed()) return world.violation(`it never gets well: ${cluster.describe()}`);
+  if (!client.isIdle) return world.violation('liveness', `a request never ends: ${cluster.describe()}`);
+  if (!isServed()) return world.violation('liveness', `it never gets well: ${cluster.describe()}`);
   world.run(world.nowMs + 1000);
   if (world.violations.length > 0) return;
   cluster.checkAlways();
   checkIdentical(cluster);
   if (nodes.some((node) => node.status()?.peer?.outOfSyncBytes !== 0)) {
-    world.violation(`well, but something is out of sync: ${cluster.describe()}`);
+    world.violation('identical', `well, but something is out of sync: ${cluster.describe()}`);
   }
   const [a, b] = nodes.map((node) => node.metadata.superblock.current);
-  if (a !== b) world.violation(`well, but of different generations: ${cluster.describe()}`);
+  if (a !== b) world.violation('identical', `well, but of different generations: ${cluster.describe()}`);
   const server = nodes.find((node) => node.isServing);
-  if (server === undefined) return world.violation('nobody serves in the end');
+  if (server === undefined) return world.violation('liveness', 'nobody serves in the end');
   let verified = false;
   client.verify(server, () => (verified = true));
   world.run(world.nowMs + 10_000, () => verified);
-  if (!verified && world.violations.length === 0) world.violation('the last reads never end');
+  if (!verified && world.violations.length === 0) world.violation('liveness', 'the last reads never end');
 }

@@ -298,7 +298,7 @@ export class SimNetwork {
   #receive(end: End, frame: Frame): void {
     const wasOpen = end.open;
     const { error, complaint } = end.wire?.receive(frame) ?? { error: null, complaint: null };
-    if (complaint !== null && wasOpen && end.open) this.#world.violation(`wire: ${complaint}`);
+    if (complaint !== null && wasOpen && end.open) this.#world.violation('wire', complaint);
     if (error === null || !end.open) return;
     if (end.peer !== null)
       this.#post(end.peer, { kind: 'down', why: 'BrokenPipe', detail: 'closed by the peer' });

@@ -283,7 +283,7 @@ export class SimNode implements Host {
       effects = core.step(event);
     } catch (error) {
       const what = error instanceof Error ? (error.stack ?? error.message) : String(error);
-      return this.#world.violation(`${this.name} threw on ${describe(event)}: ${what}`);
+      return this.#world.violation('crash', `${this.name} threw on ${describe(event)}: ${what}`);
     }
     let left = this.#death === null ? Infinity : this.#dieAfter(effects);
     for (const effect of effects) {
@@ -351,7 +351,7 @@ export class SimNode implements Host {
       case 'openDisk':
         return this.#openDisk(effect.id);
       case 'panic':
-        return this.#world.violation(`${this.name} panics: ${effect.message}`);
+        return this.#world.violation('crash', `${this.name} panics: ${effect.message}`);
       case 'stopped':
         this.disk.kill();
         this.metadata.kill();
@@ -401,7 +401,7 @@ export class SimNode implements Host {
     if (pending === undefined) {
       // Of a client that has been disconnected meanwhile; what was not its own would be a bug.
       if (id >= this.#nextId)
-        this.#world.violation(`${this.name} completes request ${id}, which nobody made`);
+        this.#world.violation('contract', `${this.name} completes request ${id}, which nobody made`);
       return;
     }
     this.#requests.delete(id);
@@ -411,7 +411,7 @@ export class SimNode implements Host {
   #commandDone(id: number, result: CommandResult): void {
     const pending = this.#commands.get(id);
     if (pending === undefined)
-      return this.#world.violation(`${this.name} answers command ${id} twice or unasked`);
+      return this.#world.violation('contract', `${this.name} answers command ${id} twice or unasked`);
     this.#commands.delete(id);
     pending.done(result);
   }
@@ -472,7 +472,7 @@ export class SimNode implements Host {
   #checkCommands(): void {
     for (const { command, atMs } of this.#commands.values()) {
       if (this.#world.nowMs - atMs > commandMsMax) {
-        this.#world.violation(`${this.name} never answers ${command.kind}`);
+        this.#world.violation('liveness', `${this.name} never answers ${command.kind}`);
       }
     }
   }
