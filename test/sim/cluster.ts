@@ -1,6 +1,8 @@
 /** Two nodes, the network between them, a client, and what is watched all the time. */
 import { Differences } from './differences.ts';
+import type { DiskOperation } from './disk-faults.ts';
 import { Expectations } from './expectations.ts';
+import { GenerationWatch } from './generation-watch.ts';
 import type { Prng } from './prng.ts';
 import { SimClient } from './sim-client.ts';
 import type { ClientOptions } from './sim-client.ts';
@@ -11,7 +13,7 @@ import { SimNode } from './sim-node.ts';
 import type { MakeCore } from './sim-node.ts';
 import type { CoreOptions } from '../../replicator/core/options.ts';
 import type { World } from './world.ts';
-import { checkFlush, checkWrite } from './checkers.ts';
+import { checkFlush, checkNow, checkWrite } from './checkers.ts';
 
 export interface ClusterOptions {
   readonly sizeBytes: number;
@@ -30,6 +32,7 @@ export class Cluster {
   readonly nodes: readonly [SimNode, SimNode];
   readonly expectations: Expectations;
   readonly differences: Differences;
+  readonly generations: GenerationWatch;
   readonly client: SimClient;
   /** What went wrong since both copies were last known to be complete. */
   #faults: { readonly fault: Fault; readonly node: SimNode | null }[] = [];
@@ -65,9 +68,15 @@ export class Cluster {
     };
     this.nodes = [makeNode('alpha', 'beta'), makeNode('beta', 'alpha')];
     this.differences = new Differences(world, this.nodes);
+    this.generations = new GenerationWatch(world, this.nodes);
+    for (const node of this.nodes) {
+      node.disk.faults.onFailure = (operation) => this.#onFailure(node, operation);
+      node.disk.faults.onCorrupted = (block) => this.expectations.spoil(block);
+    }
     const client = { ...options.client, sectorCount: sizeBytes / sectorBytes };
     this.client = new SimClient(world, this.nodes, this.expectations, client, {
       onWritten: (node, record, fua, issuedAtMs) => {
+        if (record.firm) this.generations.onAcknowledged(node);
         checkWrite(this, node, record, issuedAtMs);
         if (fua) checkFlush(this, node, [record], issuedAtMs);
       },
@@ -154,6 +163,15 @@ export class Cluster {
     node.disk.repair();
   }
 
+  /** A single operation of a disk is about to fail, as it was told to (DiskFaults). */
+  #onFailure(node: SimNode, operation: DiskOperation): void {
+    this.world.trace(() => `a ${operation} of the disk of ${node.name} fails`);
+    const { wasHealthy } = this.note('disk', node);
+    if (operation !== 'flush') return;
+    if (!wasHealthy) this.expectations.loseUnflushed();
+    this.#lostCacheMs.set(node, this.world.nowMs);
+  }
+
   /** The other node's copy is whole, and this one knows. */
   isPeerFine(node: SimNode): boolean {
     const peer = node.status()?.peer;
@@ -188,6 +206,8 @@ export class Cluster {
     const primaries = this.nodes.filter((node) => node.status()?.role === 'Primary');
     if (primaries.length > 1 && !this.forced)
       this.world.violation('two-primaries', 'two Primaries, and nobody forced it');
+    this.generations.check();
+    checkNow(this);
   }
 
   #onServe(node: SimNode, serve: boolean): void {

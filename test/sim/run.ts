@@ -2,7 +2,7 @@
 import { Core } from '../../replicator/core/core.ts';
 import { Cluster } from './cluster.ts';
 import type { ClusterOptions } from './cluster.ts';
-import { checkIdentical } from './checkers.ts';
+import { checkEmpty, checkIdentical } from './checkers.ts';
 import { actions, Operator } from './operator.ts';
 import type { OperatorOptions } from './operator.ts';
 import { Prng } from './prng.ts';
@@ -70,6 +70,7 @@ function settle(cluster: Cluster, operator: Operator): void {
   if (world.violations.length > 0) return;
   cluster.checkAlways();
   checkIdentical(cluster);
+  checkEmpty(cluster);
   if (nodes.some((node) => node.status()?.peer?.outOfSyncBytes !== 0)) {
     world.violation('identical', `well, but something is out of sync: ${cluster.describe()}`);
   }

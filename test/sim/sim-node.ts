@@ -9,7 +9,9 @@ import type { CoreOptions, GenerationSource } from '../../replicator/core/option
 import type { Packet, Payload, PeerState } from '../../replicator/core/packet.ts';
 import type { CommandResult } from '../../replicator/core/refusal.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
+import type { TableSizes } from '../../replicator/core/table-sizes.ts';
 import { formatGeneration } from '../../replicator/core/vocabulary.ts';
+import type { DiskState, Generation } from '../../replicator/core/vocabulary.ts';
 import { describe } from './describe.ts';
 import type { Prng } from './prng.ts';
 import { SimPayload } from './sim-disk.ts';
@@ -22,6 +24,11 @@ import type { World } from './world.ts';
 export interface SimulatedCore {
   step(event: Event): readonly Effect[];
   status(): CoreStatus;
+  /** Cores that are wrapped for a test may lack these; then nothing is checked by them. */
+  tableSizes?(): TableSizes;
+  readonly exposed?: Generation;
+  readonly diskState?: DiskState;
+  readonly isPeerUpToDate?: boolean;
 }
 
 export type MakeCore = (options: CoreOptions, ids: GenerationSource) => SimulatedCore;
@@ -72,6 +79,8 @@ export class SimNode implements Host {
   #published: PeerState | null = null;
   #serving = false;
   #nextId = 1;
+  /** Client requests that this process has not answered, those of clients that are gone among them. */
+  #unanswered = 0;
   readonly #requests = new Map<number, PendingRequest>();
   readonly #commands = new Map<number, PendingCommand>();
 
@@ -135,6 +144,7 @@ export class SimNode implements Host {
     if (this.#core === null || !this.#serving) return done({ outcome: 'gone', sectors: null });
     const id = this.#nextId++;
     this.#requests.set(id, { request, done });
+    this.#unanswered++;
     this.#tell({ ...request, id });
   }
 
@@ -172,6 +182,14 @@ export class SimNode implements Host {
 
   get requestsUnderWay(): number {
     return this.#requests.size;
+  }
+
+  get activityLogExtents(): number {
+    return this.#options.activityLogExtents;
+  }
+
+  get unanswered(): number {
+    return this.#unanswered;
   }
 
   // The network's side.
@@ -293,6 +311,7 @@ export class SimNode implements Host {
   }
 
   #complete(id: number, outcome: ClientOutcome, payload: Payload | null): void {
+    this.#unanswered--;
     const pending = this.#requests.get(id);
     if (pending === undefined) {
       // Of a client that has been disconnected meanwhile; what was not its own would be a bug.
@@ -334,6 +353,7 @@ export class SimNode implements Host {
   #end(): void {
     this.#process++;
     this.#core = null;
+    this.#unanswered = 0;
     this.#published = null;
     const wasServing = this.#serving;
     this.#serving = false;
