@@ -27,7 +27,6 @@ export const actions = [
   'disk-error',
   'bad-sectors',
   'slow-disk',
-  'misdirected-write',
   'slow-metadata',
   'disconnect',
   'detach',
@@ -161,8 +160,6 @@ export class Fate {
         cluster.note('link', null);
         if (prng.chance(0.5)) return node.disk.faults.slowFor(prng.between(500, 5000));
         return node.disk.faults.stickNext(prng.between(500, 8000));
-      case 'misdirected-write':
-        return node.disk.faults.misdirectNext();
       case 'slow-metadata':
         cluster.note('link', null);
         return node.metadata.stall(prng.between(200, 6000));
