@@ -28,7 +28,10 @@ export class GenerationWatch {
     if (core?.exposed === undefined) return;
     const generation = core.exposed;
     if (generation === 0n)
-      return this.#world.violation('generations', `${node.name} acknowledges a write in no generation at all`);
+      return this.#world.violation(
+        'generations',
+        `${node.name} acknowledges a write in no generation at all`,
+      );
     this.#latest.set(node, generation);
     const [a, b] = this.#nodes;
     const peer = node === a ? b : a;

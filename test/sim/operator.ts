@@ -7,6 +7,7 @@ import type { Cluster } from './cluster.ts';
 import type { Prng } from './prng.ts';
 import type { Cut } from './sim-network.ts';
 import type { SimNode } from './sim-node.ts';
+import { makeTrouble } from './troubles.ts';
 
 export const actions = [
   'cut',
@@ -24,6 +25,8 @@ export const actions = [
   'split',
   'move-client',
   'dry-run',
+  'trouble',
+  'misdirect',
 ] as const;
 export type Action = (typeof actions)[number];
 
@@ -128,6 +131,10 @@ export class Operator {
         return this.#split(node);
       case 'move-client':
         return cluster.client.moveTo(node);
+      case 'trouble':
+        return makeTrouble(cluster, node, this.#prng);
+      case 'misdirect':
+        return node.disk.faults.misdirectNext();
       case 'dry-run':
         for (const kind of ['promote', 'demote', 'failover'] as const)
           this.#order(node, { kind, force: true, dryRun: true });

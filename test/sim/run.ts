@@ -92,7 +92,9 @@ interface Plan {
 
 /** Each history has some faults and not others, so that rare ones get room. */
 function planHistory(prng: Prng): Plan {
-  const some = actions.filter((action) => prng.chance(action === 'split' ? 0.15 : 0.45));
+  const some = actions.filter((action) =>
+    prng.chance(action === 'split' || action === 'misdirect' ? 0.15 : 0.45),
+  );
   return {
     faultsMs: prng.between(5_000, 30_000),
     cluster: {
