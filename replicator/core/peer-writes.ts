@@ -22,6 +22,9 @@ export class PeerWrites {
   #lastSeq = 0;
   #session = 0;
   readonly #waitingForLog = new Map<number, () => void>();
+  /** On their way to the disk, those of sessions that are over among them. */
+  #applying = 0;
+  #whenApplied: (() => void)[] = [];
 
   constructor(core: Core) {
     this.#core = core;
@@ -38,6 +41,7 @@ export class PeerWrites {
     if (!core.hasDisk) return core.send({ kind: 'writeFailed', seq });
     if (core.options.protocol === 'B' && !packet.fua) core.send({ kind: 'received', seq });
     this.#pending.add(seq);
+    this.#applying++;
     const { session } = connection;
     const apply = (done: () => void): void => this.#apply(session, packet, payload, done);
     if (connection.peer.disk !== 'Diskless' && connection.peer.disk !== 'Failed')
@@ -102,6 +106,11 @@ export class PeerWrites {
    */
   #finish(session: number, seq: number, outcome: 'ok' | 'failed', fua: boolean): void {
     const core = this.#core;
+    if (--this.#applying === 0) {
+      const waiting = this.#whenApplied;
+      this.#whenApplied = [];
+      for (const then of waiting) then();
+    }
     if (session !== this.#session) return;
     this.#pending.delete(seq);
     if (outcome === 'failed') core.send({ kind: 'writeFailed', seq });
@@ -134,6 +143,12 @@ export class PeerWrites {
 
   get size(): number {
     return this.#pending.size + this.#waitingForLog.size;
+  }
+
+  /** Runs when all that has arrived is on the disk (or the disk is gone), whatever became of its session. */
+  whenApplied(then: () => void): void {
+    if (this.#applying === 0) then();
+    else this.#whenApplied.push(then);
   }
 
   /** The Primary has writes under way just now. */
