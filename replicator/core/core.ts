@@ -23,6 +23,7 @@ import { OutOfSync } from './out-of-sync.ts';
 import type { Packet, Payload } from './packet.ts';
 import { PeerWrites } from './peer-writes.ts';
 import { ReadPath } from './read-path.ts';
+import { ReadRepair } from './read-repair.ts';
 import { RoleCommands } from './role-commands.ts';
 import { Session } from './session.ts';
 import { Solo } from './solo.ts';
@@ -62,10 +63,11 @@ export class Core {
   clients = 0;
   demoting = false;
   lastError: string | null = null;
-  readonly io = { reads: 0, writes: 0, readBytes: 0, writtenBytes: 0, flushes: 0 };
+  readonly io = { reads: 0, writes: 0, readBytes: 0, writtenBytes: 0, flushes: 0, repairedReads: 0 };
 
   readonly writes = new WritePath(this);
   readonly reads = new ReadPath(this);
+  readonly repairs = new ReadRepair(this);
   readonly flushes = new Flushes(this);
   readonly peerWrites = new PeerWrites(this);
   readonly inbound = new Inbound(this);
@@ -192,6 +194,7 @@ export class Core {
     this.liveness.onTick(sinceLastMs);
     this.solo.onTick();
     this.roles.onTick();
+    this.repairs.onTick();
     this.#expireNoData();
   }
 

@@ -16,7 +16,7 @@ export interface CoreOptions {
   readonly pingIntervalMs: number;
   /** Nothing heard for this long: the peer is lost. */
   readonly peerTimeoutMs: number;
-  /** A mirrored request unanswered for this long: the peer is lost, though it may answer pings. */
+  /** A mirrored request, or a read, unanswered for this long: the peer is lost, though it may answer pings. */
   readonly ackTimeoutMs: number;
   /** A handshake that takes longer is given up and begun anew. */
   readonly handshakeTimeoutMs: number;
