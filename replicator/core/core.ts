@@ -11,6 +11,7 @@ import type { Effect } from './effect.ts';
 import { Epochs } from './epochs.ts';
 import type { ClientOutcome, Event } from './event.ts';
 import { Flushes } from './flushes.ts';
+import { GivingUp } from './giving-up.ts';
 import { Inbound } from './inbound.ts';
 import { Lineage } from './lineage.ts';
 import { Liveness } from './liveness.ts';
@@ -76,6 +77,7 @@ export class Core {
   readonly liveness = new Liveness(this);
   readonly solo = new Solo(this);
   readonly roles = new RoleCommands(this);
+  readonly givingUp = new GivingUp(this);
   readonly admin = new AdminCommands(this);
   readonly disks = new DiskKeeper(this);
 
@@ -195,6 +197,7 @@ export class Core {
     this.solo.onTick();
     this.roles.onTick();
     this.repairs.onTick();
+    this.givingUp.onTick();
     this.#expireNoData();
   }
 

@@ -76,6 +76,10 @@ export class Inbound {
       case 'handoverRequest':
       case 'handoverReply':
         return core.roles.onPacket(packet);
+      case 'giveUpRequest':
+      case 'giveUpReply':
+      case 'giveUpEnded':
+        return core.givingUp.onPacket(packet);
       case 'state':
       case 'bitmap':
       case 'syncStart':

@@ -99,6 +99,11 @@ export type Packet =
       readonly dryRun: boolean;
     }
   | { readonly kind: 'handoverReply'; readonly id: number; readonly refusal: Refusal | null }
+  /** May the sender give up its copy? Granted: the receiver's is on stable storage, and stays (giving-up.ts). */
+  | { readonly kind: 'giveUpRequest'; readonly id: number }
+  | { readonly kind: 'giveUpReply'; readonly id: number; readonly granted: boolean }
+  /** The sender's copy stays after all. */
+  | { readonly kind: 'giveUpEnded' }
   /** Leaving on purpose. `outdate`: the sender stays Primary, so the receiver's data is about to be outdated. */
   | {
       readonly kind: 'goodbye';

@@ -2,6 +2,7 @@
  * Promote, demote, failover (design.md, W8), and the two-node agreement behind them: while connected, a node becomes
  * Primary only after the other has granted it, and refuses its own promotion from then until it hears how that ended.
  */
+import { commandDeadlineMs } from './command.ts';
 import { isNegotiating } from './connection.ts';
 import type { Core } from './core.ts';
 import { descend } from './metadata-keeper.ts';
@@ -14,9 +15,6 @@ type RolePacket = Extract<
   { kind: 'promoteRequest' | 'promoteReply' | 'handoverRequest' | 'handoverReply' }
 >;
 type Answer = (result: CommandResult) => void;
-
-/** A command may wait this long for a handshake, the peer or clients before it is refused as `busy`. */
-const commandDeadlineMs = 20_000;
 
 type Step =
   | { readonly kind: 'none' }

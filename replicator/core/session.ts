@@ -321,9 +321,26 @@ export class Session {
     const wasMirroring = core.isMirroring;
     connection.peer = { role, disk };
     core.changed();
-    if (wasMirroring && !core.isMirroring) this.#onPeerDataLost();
+    if (wasMirroring && !core.isMirroring) {
+      this.#onPeerDataLost();
+      this.#secureOnlyCopy(role);
+    }
+    core.givingUp.onPeerDisk(disk === 'UpToDate');
+    core.solo.onPeerDisk();
     core.roles.onPeerChanged();
     core.releaseHeld();
+  }
+
+  /**
+   * The peer's disk has gone, and with it perhaps what was in its cache: what this one's cache holds is all there is of it.
+   * A Primary without a disk asks for the same with `peerDiskGone`.
+   */
+  #secureOnlyCopy(peerRole: PeerState['role']): void {
+    const core = this.#core;
+    if (!core.hasDisk || peerRole === 'Primary') return;
+    core.disk.flush((outcome) => {
+      if (outcome === 'failed') core.disks.fail('a flush of the backing device failed');
+    });
   }
 
   // Ending.
@@ -418,6 +435,7 @@ export class Session {
     core.solo.onSessionEnded();
     core.reads.onSessionEnded();
     core.roles.onSessionEnded();
+    core.givingUp.onSessionEnded();
     core.changed();
     core.releaseHeld();
   }

@@ -244,6 +244,11 @@ export class Solo {
     this.#finish();
   }
 
+  /** The peer's disk may be gone as well, while it was to take over: then there is nothing to wait for. */
+  onPeerDisk(): void {
+    if (this.#state.kind === 'handingOff' && !this.#core.isPeerUpToDate) this.#finish();
+  }
+
   #finish(): void {
     const core = this.#core;
     this.#state = { kind: 'idle' };

@@ -88,4 +88,7 @@ export const packetTypes: Readonly<Record<PacketKind, number>> = {
   promoteReply: 0x41,
   handoverRequest: 0x42,
   handoverReply: 0x43,
+  giveUpRequest: 0x44,
+  giveUpReply: 0x45,
+  giveUpEnded: 0x46,
 };

@@ -163,6 +163,9 @@ const kinds: { readonly [Kind in PacketKind]: readonly GoldenPacket[] } = {
       },
     },
   ],
+  giveUpRequest: [{ name: 'giveUpRequest', packet: { kind: 'giveUpRequest', id: 24 } }],
+  giveUpReply: [{ name: 'giveUpReply', packet: { kind: 'giveUpReply', id: 24, granted: true } }],
+  giveUpEnded: [{ name: 'giveUpEnded', packet: { kind: 'giveUpEnded' } }],
 };
 
 export const goldenPackets: readonly GoldenPacket[] = Object.values(kinds).flat();

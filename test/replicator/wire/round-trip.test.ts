@@ -91,6 +91,9 @@ const arbitraries: Arbitraries = {
   }),
   promoteRequest: fc.record({ kind: kind('promoteRequest'), id: number }),
   promoteReply: fc.record({ kind: kind('promoteReply'), id: number, granted: bool }),
+  giveUpRequest: fc.record({ kind: kind('giveUpRequest'), id: number }),
+  giveUpReply: fc.record({ kind: kind('giveUpReply'), id: number, granted: bool }),
+  giveUpEnded: fc.record({ kind: kind('giveUpEnded') }),
   handoverRequest: fc.record({ kind: kind('handoverRequest'), id: number, force: bool, dryRun: bool }),
   handoverReply: fc.record({
     kind: kind('handoverReply'),
