@@ -16,8 +16,7 @@ export class AdminCommands {
   }
 
   onCommand(id: number, command: Command): void {
-    const { out } = this.#core;
-    const answer: Answer = (result) => out.emit({ kind: 'commandDone', id, result });
+    const answer = this.#core.deadlines.begin(id, command.kind);
     if (this.#stopping) return answer(refuse('shutting-down', 'this node is stopping', 'start it again'));
     this.#core.changed();
     switch (command.kind) {
@@ -168,8 +167,9 @@ export class AdminCommands {
           ),
         );
       }
-      // Later than that the operator has been told that nothing has happened yet.
-      if (core.out.nowMs - sinceMs <= commandDeadlineMs) then();
+      if (core.out.nowMs - sinceMs <= commandDeadlineMs) return then();
+      // Nobody expects it to happen any more.
+      answer(refuse('busy', 'the backing device took too long to make this copy safe', 'try again'));
     });
   }
 
@@ -205,6 +205,8 @@ export class AdminCommands {
   #attach(answer: Answer): void {
     const core = this.#core;
     if (core.hasDisk) return answer(refuse('already-attached', 'the disk is attached', 'detach it first'));
+    if (core.disks.isOpening)
+      return answer(refuse('busy', 'the disk is just being opened', 'look at the status in a moment'));
     core.disks.attach((outcome) => {
       if (outcome.kind === 'refused') return answer({ ok: false, refusal: outcome.refusal });
       core.disks.onAttached(() => answer(done('attached')));

@@ -6,6 +6,7 @@ import { ActivityLog } from './activity-log.ts';
 import { AdminCommands } from './admin-commands.ts';
 import type { Connection } from './connection.ts';
 import { isNegotiating, isReplicating } from './connection.ts';
+import { Deadlines } from './deadlines.ts';
 import { DiskKeeper } from './disk-keeper.ts';
 import type { Effect } from './effect.ts';
 import { Epochs } from './epochs.ts';
@@ -78,6 +79,7 @@ export class Core {
   readonly solo = new Solo(this);
   readonly roles = new RoleCommands(this);
   readonly givingUp = new GivingUp(this);
+  readonly deadlines = new Deadlines(this);
   readonly admin = new AdminCommands(this);
   readonly disks = new DiskKeeper(this);
 
@@ -180,6 +182,7 @@ export class Core {
         return this.admin.onCommand(event.id, event.command);
       case 'configured':
         this.options = { ...this.options, ...event.policies };
+        this.solo.onConfigured();
         return this.changed();
       case 'diskOpened':
         return this.disks.onOpened(event.id, event.outcome);
@@ -198,6 +201,7 @@ export class Core {
     this.roles.onTick();
     this.repairs.onTick();
     this.givingUp.onTick();
+    this.deadlines.onTick();
     this.#expireNoData();
   }
 
@@ -258,6 +262,11 @@ export class Core {
     this.#held = [];
     this.changed();
     for (const { retry } of held) retry();
+  }
+
+  /** Requests of clients that wait here or for a record. */
+  get waitingRequests(): number {
+    return this.#held.length + this.writes.waitingForRecord + this.flushes.waitingForRecord;
   }
 
   failHeld(outcome: ClientOutcome): void {

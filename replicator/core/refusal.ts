@@ -20,6 +20,7 @@ export const refusalCodes = [
   'resync-running',
   'no-resync',
   'busy',
+  'suspended',
   'not-supported',
   'backing-missing',
   'backing-too-small',

@@ -69,6 +69,7 @@ const refusalCodeCodes = codeTable<RefusalCode>({
   'address-in-use': 30,
   'address-unusable': 31,
   'tls-unusable': 32,
+  suspended: 33,
 });
 
 /** One byte of count, then the generations. */

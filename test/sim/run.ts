@@ -32,7 +32,7 @@ const settleMsMax = 120_000;
 export function runHistory(seed: bigint, options: HistoryOptions = {}): HistoryResult {
   const world = new World(seed, options.trace ?? null);
   const makeCore: MakeCore = options.makeCore ?? ((core, ids) => new Core(core, ids));
-  const plan = planHistory(new Prng(seed ^ 0x5eedn));
+  const plan = planHistory(new Prng(seed ^ 0x5eedn), planPolicy(seed));
   world.trace(() => `plan: ${JSON.stringify(plan)}`);
   const cluster = new Cluster(world, plan.cluster, makeCore);
   const operator = new Operator(cluster, plan.operator);
@@ -85,8 +85,13 @@ interface Plan {
   readonly operator: OperatorOptions;
 }
 
+/** Drawn apart from the rest, so that seeds keep their histories. */
+function planPolicy(seed: bigint): 'continue' | 'suspend' {
+  return new Prng(seed ^ 0x9011c7n).chance(0.15) ? 'suspend' : 'continue';
+}
+
 /** Each history has some faults and not others, so that rare ones get room. */
-function planHistory(prng: Prng): Plan {
+function planHistory(prng: Prng, onPeerLoss: 'continue' | 'suspend'): Plan {
   const some = actions.filter((action) => prng.chance(action === 'split' ? 0.15 : 0.45));
   return {
     faultsMs: prng.between(5_000, 30_000),
@@ -98,7 +103,7 @@ function planHistory(prng: Prng): Plan {
       core: {
         protocol: 'C',
         activityLogExtents: prng.pick([7, 10, 1237]),
-        onPeerLoss: 'continue',
+        onPeerLoss,
         noDataTimeoutMs: 3_000,
         pingIntervalMs: 200,
         peerTimeoutMs: 1_000,

@@ -131,6 +131,11 @@ export class SimNode implements Host {
     this.#tell({ kind: 'command', id, command });
   }
 
+  /** The policy, for this process: on loss of the peer, go on. */
+  allowAlone(): void {
+    this.#tell({ kind: 'configured', policies: { ...this.#options, onPeerLoss: 'continue' } });
+  }
+
   request(request: ClientRequest, done: (end: RequestEnd) => void): void {
     if (this.#core === null || !this.#serving) return done({ outcome: 'gone', sectors: null });
     const id = this.#nextId++;

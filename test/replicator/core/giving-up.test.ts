@@ -193,6 +193,15 @@ test('both disks fail, one while it is to take over from the other: requests wai
   t.deepEqual(pair.status('a').suspended, ['no-data']);
   pair.tick(31_000, 1_000);
   t.is(write.outcome, 'EIO');
+  pair.disk('a').repair();
+  run(pair, 'a', attach);
+  const flushes = [pair.flush('a'), pair.flush('a')];
+  pair.settle();
+  t.deepEqual(
+    flushes.map((flush) => flush.outcome),
+    ['EIO', 'ok'],
+    'what was acknowledged before may be gone: clients hear of it once',
+  );
 });
 
 test('the peer is lost while it makes its copy the only one: it is asked again when it is back', (t) => {
