@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import type { Socket } from 'node:net';
 import test from 'ava';
+import { alwaysDisconnect } from '../../replicator/core/after-split-brain.ts';
 import type { PeerState } from '../../replicator/core/packet.ts';
 import { maxUnauthenticated, PeerLink, stableSessionMs } from '../../replicator/shell/link.ts';
 import { seal } from '../support/bitwise-crc32c.ts';
@@ -25,6 +26,8 @@ const state: PeerState = {
   peerExcluded: false,
   dirtyBlocks: 0,
   discardMyData: false,
+  partedAsPrimary: false,
+  ...alwaysDisconnect,
 };
 
 const write = (seq: number, payload: Uint8Array) =>

@@ -107,7 +107,7 @@ export class TwoCores {
       metadata: new MetadataModel({
         ...{ sizeBytes: this.sizeBytes, origin: 'created-empty', current: name === 'a' ? 0xan : 0xbn },
         ...{ bitmap: [], history: [], disk: 'Consistent', primary: false, writer: false, linked: false },
-        ...{ peerExcluded: false, detached: false },
+        ...{ partedAsPrimary: false, peerExcluded: false, detached: false },
         ...superblock,
       }),
       core: null,
