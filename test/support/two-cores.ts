@@ -10,7 +10,7 @@ import type { Effect } from '../../replicator/core/effect.ts';
 import type { ClientOutcome, DiskOutcome, Event, LinkDownReason } from '../../replicator/core/event.ts';
 import type { MetadataImage, Superblock } from '../../replicator/core/metadata.ts';
 import { defaultCoreOptions } from '../../replicator/core/options.ts';
-import type { CoreOptions } from '../../replicator/core/options.ts';
+import type { CoreOptions, CorePolicies } from '../../replicator/core/options.ts';
 import type { Packet, Payload, PeerState } from '../../replicator/core/packet.ts';
 import type { CommandResult } from '../../replicator/core/refusal.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
@@ -259,6 +259,12 @@ export class TwoCores {
     this.#asked.set(id, asked);
     this.#tell(this.#nodes[name], { kind: 'command', id, command });
     return asked;
+  }
+
+  /** Other limits and policies, from now on. */
+  configure(name: Name, policies: Partial<CorePolicies>): void {
+    const node = this.#nodes[name];
+    this.#tell(node, { kind: 'configured', policies: { ...node.options, ...policies } });
   }
 
   setClients(name: Name, count: number): void {
