@@ -420,7 +420,7 @@ test('a dialler made by hand from the protocol page is accepted', async (t) => {
 /** A dialler written from the protocol page, with nothing of ours in it. */
 async function dialByHand(port: number, nodeName: string, peerName: string) {
   const name = (text: string) => Buffer.concat([Buffer.from([0, text.length]), Buffer.from(text)]);
-  const fixed = Buffer.from('00010001' + '01' + '00' + '00000000', 'hex');
+  const fixed = Buffer.from('00020002' + '01' + '00' + '00000000', 'hex');
   const hello = Buffer.concat([fixed, Buffer.alloc(32, 7), name('r0'), name(nodeName), name(peerName)]);
   const socket = connect(port, '127.0.0.1');
   socket.write(frame(0xe0, 0, hello));
