@@ -120,7 +120,7 @@ export class Lineage {
   #recordOnlyCopy(current: Generation, history: readonly Generation[], unblock: () => void): void {
     const core = this.#core;
     const { superblock } = core.meta;
-    const lineage = descend(superblock, current);
+    const lineage = descend(superblock, current, false);
     core.meta.update(
       {
         ...lineage,

@@ -107,7 +107,7 @@ export class TwoCores {
       metadata: new MetadataModel({
         ...{ sizeBytes: this.sizeBytes, origin: 'created-empty', current: name === 'a' ? 0xan : 0xbn },
         ...{ bitmap: [], history: [], disk: 'Consistent', primary: false, writer: false, linked: false },
-        ...{ peerExcluded: false, detached: false },
+        ...{ partedAsPrimary: false, peerExcluded: false, detached: false },
         ...superblock,
       }),
       core: null,
@@ -261,6 +261,7 @@ export class TwoCores {
     return asked;
   }
 
+  /** Other limits and policies, from now on and after a restart. */
   configure(name: Name, policies: Partial<CorePolicies>): void {
     const node = this.#nodes[name];
     node.options = { ...node.options, ...policies };
