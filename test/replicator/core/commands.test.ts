@@ -121,7 +121,7 @@ const commands: Readonly<Record<string, Command>> = {
   'invalidate-peer': invalidatePeer,
   pause,
   resume,
-  verify: { kind: 'verify', action: 'start' },
+  verify: { kind: 'verify', action: 'start', repair: true },
   resize: { kind: 'resize', sizeBytes: 1 },
 };
 
