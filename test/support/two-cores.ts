@@ -155,6 +155,11 @@ export class TwoCores {
     return done;
   }
 
+  /** Carries out one step that is not held; whether there was one. */
+  settleSome(choose: (count: number) => number): boolean {
+    return this.#step(choose);
+  }
+
   /** Keeps steps of a kind back on a node, and what has to come after them; the returned function lets go. */
   hold(kind: StepKind, name: Name, more: () => boolean = () => true): () => void {
     const hold = (step: Waiting): boolean => step.kind === kind && step.node === name && more();
