@@ -33,6 +33,7 @@ export const actions = [
   'demote',
   'invalidate',
   'pause',
+  'verify',
   'restart',
   'split',
   'move-client',
@@ -175,6 +176,8 @@ export class Fate {
         return this.#repairLater(prng, () =>
           this.#operator.order(node, { kind: 'resync', action: 'resume' }),
         );
+      case 'verify':
+        return this.#operator.order(node, { kind: 'verify', action: 'start', repair: true });
       case 'restart':
         return this.#restart(node, prng);
       case 'split':
