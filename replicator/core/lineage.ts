@@ -33,6 +33,7 @@ export class Lineage {
       return core.session.breakProtocol(`syncFinished with ${core.outOfSync.blocks} blocks not proven`);
     connection.phase.sync.end();
     connection.phase = { kind: 'established' };
+    core.onInSync();
     connection.peer = { ...connection.peer, disk: 'UpToDate' };
     core.out.decide('resync', 'finished', 'the peer is UpToDate', { current: formatGeneration(current) });
     core.out.log('info', 'resync finished, the peer is UpToDate');
@@ -70,6 +71,7 @@ export class Lineage {
         if (now.conn !== 'Connected' || now.session !== session) return;
         sync.end();
         now.phase = { kind: 'established' };
+        core.onInSync();
         core.out.decide('resync', 'finished', 'this node is UpToDate', {
           current: formatGeneration(current),
         });

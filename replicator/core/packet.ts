@@ -3,6 +3,7 @@
  * business. Packets of one session arrive in order, once, or not at all (then the session is over).
  */
 import type { Refusal } from './refusal.ts';
+import type { LimitReason } from './resync-rate.ts';
 import type { DiskState, Generation, Protocol, Role } from './vocabulary.ts';
 import type { Origin } from './metadata.ts';
 
@@ -107,7 +108,15 @@ export type Packet =
     }
   /** The link is being refused after the handshake, with the rule that says so. */
   | { readonly kind: 'refused'; readonly rule: string }
+  /** Whether the sender's operator has paused the resync; first told right after `state`, when that is so. */
   | { readonly kind: 'resyncPause'; readonly paused: boolean }
+  /** Both ways, on every change: what the sender grants the resync. The lower of the two holds. */
+  | {
+      readonly kind: 'resyncLimit';
+      readonly windowBytes: number;
+      readonly bytesPerSecond: number | null;
+      readonly reason: LimitReason;
+    }
   /** The receiver's data is to be overwritten from the sender. */
   | { readonly kind: 'invalidate' }
   | { readonly kind: 'ping' }

@@ -1,21 +1,23 @@
 /** The source's side of a resync: it answers the target's requests, and clears bits when the target proves them stable. */
 import type { Core } from './core.ts';
 import type { BlockRun } from './packet.ts';
-import type { SyncProgress } from './status.ts';
-import { ProgressMeter } from './progress-meter.ts';
+import type { ProgressMeter } from './progress-meter.ts';
+import { UnreadableBlocks } from './unreadable-blocks.ts';
+import { blockBytes } from './vocabulary.ts';
 
 export class ResyncSource {
   readonly #core: Core;
-  readonly #meter: ProgressMeter;
+  readonly kind = 'source';
+  readonly meter: ProgressMeter;
+  readonly #unreadable = new UnreadableBlocks();
   #ended = false;
   /** Proofs of the target that wait for a flush of this disk. */
   #proving = 0;
   #whenProven: (() => void) | null = null;
-  isPaused = false;
 
   constructor(core: Core) {
     this.#core = core;
-    this.#meter = new ProgressMeter(core.outOfSync.bytes, core.out.nowMs);
+    this.meter = core.progress.begin('source');
   }
 
   /**
@@ -27,15 +29,18 @@ export class ResyncSource {
     if (offset < 0 || length <= 0 || offset + length > core.options.sizeBytes) {
       return core.session.breakProtocol(`resync request ${offset}+${length} beyond the device`);
     }
+    core.watchdog.onSign();
     const key = core.out.newId();
     core.disk.lock(key, offset, length, 'shared', () => {
       if (this.#ended) return core.disk.unlock(key);
       core.disk.read(offset, length, true, (payload, hole) => {
         if (!this.#ended) {
+          this.#noteRead(offset, length, hole || payload !== null);
           if (hole) core.send({ kind: 'resyncData', id, offset, length, zero: true });
-          else if (payload !== null)
+          else if (payload !== null) {
+            core.pace.onMoved(length);
             core.send({ kind: 'resyncData', id, offset, length, zero: false }, payload);
-          else core.send({ kind: 'resyncFailed', id });
+          } else core.send({ kind: 'resyncFailed', id });
         }
         core.disk.unlock(key);
       });
@@ -53,7 +58,8 @@ export class ResyncSource {
       if (this.#ended) return;
       if (outcome === 'failed') return core.disks.fail('a flush of the backing device failed during resync');
       core.outOfSync.clear(runs);
-      this.#meter.update(core.outOfSync.bytes, core.out.nowMs);
+      this.meter.update(core.outOfSync.bytes, core.out.nowMs);
+      core.watchdog.onProven();
       core.changed();
       if (--this.#proving === 0) this.#whenProven?.();
     });
@@ -69,7 +75,24 @@ export class ResyncSource {
     this.#ended = true;
   }
 
-  progress(): SyncProgress {
-    return this.#meter.progress();
+  #noteRead(offset: number, length: number, isRead: boolean): void {
+    const run = { first: offset / blockBytes, count: Math.ceil(length / blockBytes) };
+    if (isRead) this.#unreadable.remove(run);
+    else if (this.#unreadable.add(run)) {
+      this.#core.out.log('error', `resync: this node cannot read ${this.#unreadable.describe()}`);
+    }
+  }
+
+  get isPaused(): boolean {
+    return this.#core.pause.isPaused;
+  }
+
+  /** The target asks again for what could not be read when it sees fit. */
+  get isWaiting(): boolean {
+    return !this.#unreadable.isEmpty;
+  }
+
+  describeUnreadable(): string | null {
+    return this.#unreadable.isEmpty ? null : `this node cannot read ${this.#unreadable.describe()}`;
   }
 }

@@ -96,6 +96,8 @@ export class Session {
       lastPingMs: nowMs,
     };
     core.peerWrites.onSessionBegun(session);
+    core.pace.onSessionBegun();
+    core.pause.onSessionBegun();
     core.changed();
     this.introduce();
   }
@@ -110,6 +112,7 @@ export class Session {
     const sent = this.describeState();
     connection.phase = { kind: 'negotiating', sinceMs, sent };
     core.send({ kind: 'state', state: sent });
+    core.pause.introduce();
     if (early !== null) this.#decide(connection, sent, early);
   }
 
@@ -253,6 +256,7 @@ export class Session {
     if (phase.kind !== 'confirming' || !phase.recorded || !phase.peerReady) return;
     const core = this.#core;
     connection.phase = phase.next;
+    if (phase.next.kind === 'established') core.onInSync();
     core.announce();
     if (phase.next.kind === 'syncTarget') phase.next.sync.pump();
     core.solo.onEstablished();
@@ -307,7 +311,9 @@ export class Session {
       case 'refused':
         return this.#onRefused(packet.rule);
       case 'resyncPause':
-        return core.admin.onPeerPaused(packet.paused);
+        return core.pause.onPeer(packet.paused);
+      case 'resyncLimit':
+        return core.pace.onPeerLimit(packet);
       case 'invalidate':
         return core.admin.onPeerInvalidates();
       default:

@@ -44,8 +44,12 @@ function reportPeer(core: Core): PeerStatus {
 }
 
 function syncProgress(core: Core): SyncProgress | null {
-  const { connection } = core;
-  if (connection.conn !== 'Connected') return null;
-  const { phase } = connection;
-  return phase.kind === 'syncSource' || phase.kind === 'syncTarget' ? phase.sync.progress() : null;
+  const { resync, pause } = core;
+  if (resync === null) return null;
+  return {
+    ...resync.meter.progress(core.out.nowMs),
+    rate: core.pace.report(),
+    pausedBy: pause.by,
+    stalled: pause.isPaused ? null : (resync.describeUnreadable() ?? core.watchdog.describe()),
+  };
 }

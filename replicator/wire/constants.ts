@@ -88,4 +88,5 @@ export const packetTypes: Readonly<Record<PacketKind, number>> = {
   promoteReply: 0x41,
   handoverRequest: 0x42,
   handoverReply: 0x43,
+  resyncLimit: 0x50,
 };

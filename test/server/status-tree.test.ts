@@ -34,7 +34,15 @@ r0 role:Primary
         replication: 'SyncSource',
         diskState: 'Inconsistent',
         outOfSyncBytes: 40960,
-        sync: { doneBytes: 61440, totalBytes: 102400, bytesPerSecond: 1000, etaSeconds: 41.2 },
+        sync: {
+          doneBytes: 61440,
+          totalBytes: 102400,
+          bytesPerSecond: 1000,
+          etaSeconds: 41.2,
+          rate: { bytesPerSecond: 2 * 1024 ** 2, reason: 'clients' },
+          pausedBy: [],
+          stalled: 'beta cannot read blocks 5 (of 4 KiB)',
+        },
       },
     ),
     `

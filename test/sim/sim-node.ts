@@ -8,6 +8,8 @@ import type { Effect } from '../../replicator/core/effect.ts';
 import type { CoreOptions, GenerationSource } from '../../replicator/core/options.ts';
 import type { Packet, Payload, PeerState } from '../../replicator/core/packet.ts';
 import type { CommandResult } from '../../replicator/core/refusal.ts';
+import type { ClientKind, ClientLatency } from '../../replicator/core/resync-rate.ts';
+import { noLatency } from '../../replicator/core/resync-rate.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
 import { formatGeneration } from '../../replicator/core/vocabulary.ts';
 import { describe } from './describe.ts';
@@ -43,6 +45,7 @@ export interface NodeListener {
 
 interface PendingRequest {
   readonly request: ClientRequest;
+  readonly atMs: number;
   readonly done: (end: RequestEnd) => void;
 }
 
@@ -51,6 +54,14 @@ interface PendingCommand {
   readonly atMs: number;
   readonly done: (result: CommandResult | 'gone') => void;
 }
+
+const latencyKinds = {
+  clientWrite: 'write',
+  clientRead: 'read',
+  clientFlush: 'flush',
+  clientTrim: null,
+  clientZeroes: null,
+} as const satisfies Record<ClientRequest['kind'], ClientKind | null>;
 
 const tickMs = 100;
 /** However long a command may take, an answer later than this is none. */
@@ -72,6 +83,8 @@ export class SimNode implements Host {
   #published: PeerState | null = null;
   #serving = false;
   #nextId = 1;
+  /** Of the last request of each kind since the last tick. */
+  #latency: ClientLatency = noLatency;
   readonly #requests = new Map<number, PendingRequest>();
   readonly #commands = new Map<number, PendingCommand>();
 
@@ -134,7 +147,7 @@ export class SimNode implements Host {
   request(request: ClientRequest, done: (end: RequestEnd) => void): void {
     if (this.#core === null || !this.#serving) return done({ outcome: 'gone', sectors: null });
     const id = this.#nextId++;
-    this.#requests.set(id, { request, done });
+    this.#requests.set(id, { request, atMs: this.#world.nowMs, done });
     this.#tell({ ...request, id });
   }
 
@@ -301,6 +314,8 @@ export class SimNode implements Host {
       return;
     }
     this.#requests.delete(id);
+    const kind = latencyKinds[pending.request.kind];
+    if (kind !== null) this.#latency = { ...this.#latency, [kind]: this.#world.nowMs - pending.atMs };
     pending.done({ outcome, sectors: payload instanceof SimPayload ? payload.sectors : null });
   }
 
@@ -348,7 +363,9 @@ export class SimNode implements Host {
     const process = this.#process;
     this.#world.after(tickMs * (0.9 + this.#prng.int(200) / 1000), () => {
       if (process !== this.#process) return;
-      this.#tell({ kind: 'tick', nowMs: Math.floor(this.#world.nowMs) });
+      const clientLatency = this.#latency;
+      this.#latency = noLatency;
+      this.#tell({ kind: 'tick', nowMs: Math.floor(this.#world.nowMs), clientLatency });
       for (const { command, atMs } of this.#commands.values()) {
         if (this.#world.nowMs - atMs > commandMsMax) {
           this.#world.violation(`${this.name} never answers ${command.kind}`);

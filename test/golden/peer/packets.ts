@@ -126,6 +126,16 @@ const kinds: { readonly [Kind in PacketKind]: readonly GoldenPacket[] } = {
     },
   ],
   resyncPause: [{ name: 'resyncPause', packet: { kind: 'resyncPause', paused: true } }],
+  resyncLimit: [
+    {
+      name: 'resyncLimit',
+      packet: { kind: 'resyncLimit', windowBytes: 65536, bytesPerSecond: 1638400, reason: 'minimum' },
+    },
+    {
+      name: 'resyncLimit-idle',
+      packet: { kind: 'resyncLimit', windowBytes: 8388608, bytesPerSecond: null, reason: 'idle' },
+    },
+  ],
   invalidate: [{ name: 'invalidate', packet: { kind: 'invalidate' } }],
   newGeneration: [
     { name: 'newGeneration', packet: { kind: 'newGeneration', current: 0x8000000000000001n, history: [] } },

@@ -8,7 +8,12 @@ test('what is done never falls, and with what is left it always is the total', (
     fc.property(
       fc.integer({ min: 0, max: 10_000 }),
       fc.array(
-        fc.record({ left: fc.nat(20_000), afterMs: fc.nat(1_000), interrupted: fc.boolean(), ask: fc.boolean() }),
+        fc.record({
+          left: fc.nat(20_000),
+          afterMs: fc.nat(1_000),
+          interrupted: fc.boolean(),
+          ask: fc.boolean(),
+        }),
       ),
       (total, updates) => {
         const meter = new ProgressMeter(total, 0);

@@ -201,7 +201,14 @@ test('what requests take while the peer is away is no baseline', (t) => {
   const rate = new ResyncRate();
   const tick = (nowMs: number, phase: 'apart' | 'resync', write: number): RateLimit =>
     rate.tick(
-      { nowMs, passedMs: 100, phase, movedBytes: mebibyte, hasClients: true, latency: { ...noLatency, write } },
+      {
+        nowMs,
+        passedMs: 100,
+        phase,
+        movedBytes: mebibyte,
+        hasClients: true,
+        latency: { ...noLatency, write },
+      },
       bounds,
     );
   for (let at = 0; at < 50; at++) tick(at * 100, 'apart', 0.05);
