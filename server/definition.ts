@@ -67,14 +67,20 @@ export function defineResource(
 /** Policies that contradict each other. */
 export function policyMistakes(policies: Policies): readonly Mistake[] {
   const { resyncRateMin: min = 0, resyncRateMax: max = 0 } = policies;
-  if (max > 0 && min > max) {
+  if (max > 0 && max < 4096)
+    return [
+      {
+        path: 'policies/resyncRateMax',
+        message: `"policies/resyncRateMax" (${max}) must be 0 (no limit) or at least 4096 bytes per second`,
+      },
+    ];
+  if (max > 0 && min > max)
     return [
       {
         path: 'policies/resyncRateMin',
         message: `"policies/resyncRateMin" (${min}) is more than "policies/resyncRateMax" (${max})`,
       },
     ];
-  }
   const ping = policies.pingIntervalMs ?? defaultPingIntervalMs;
   const timeout = policies.peerTimeoutMs ?? defaultPeerTimeoutMs;
   if (timeout >= 2 * ping) return [];

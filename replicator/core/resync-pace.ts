@@ -8,7 +8,6 @@ import { ResyncRate, unhindered } from './resync-rate.ts';
 import type { SyncRate } from './status.ts';
 import { blockBytes } from './vocabulary.ts';
 
-const requestBytesMin = 16 * 1024;
 const requestBytesMax = 1024 * 1024;
 /** Unused rate is kept for this long, no longer. */
 const allowanceMs = 200;
@@ -106,8 +105,14 @@ export class ResyncPace {
   get requestBlocks(): number {
     const { windowBytes, bytesPerSecond } = this.#limit();
     const share = Math.min(windowBytes / 4, (bytesPerSecond ?? Infinity) / 8);
-    const bytes = Math.min(requestBytesMax, Math.max(requestBytesMin, share), windowBytes);
+    const bytes = Math.min(requestBytesMax, share);
     return Math.max(1, Math.floor(bytes / blockBytes));
+  }
+
+  /** What the rate leaves between two requests. */
+  get pauseMs(): number {
+    const { bytesPerSecond } = this.#limit();
+    return bytesPerSecond === null ? 0 : (this.requestBlocks * blockBytes * 1000) / bytesPerSecond;
   }
 
   onRequested(bytes: number): void {

@@ -14,10 +14,10 @@ export class ResyncProgress {
 
   /** What is to be copied is marked. */
   begin(end: End): ProgressMeter {
-    const { outOfSync, out, options } = this.#core;
+    const { outOfSync, out } = this.#core;
     const before = this.#unfinished;
-    // More than there is on the device: not the rest of the last one, but another.
-    if (before?.end === end && before.meter.doneBytes + outOfSync.bytes <= options.sizeBytes) {
+    // All there is on the device: not the rest of the last one, but another.
+    if (before?.end === end && outOfSync.blocks < outOfSync.blockCount) {
       before.meter.continueWith(outOfSync.bytes, out.nowMs);
       return before.meter;
     }

@@ -18,6 +18,7 @@ export class ResyncSource {
   constructor(core: Core) {
     this.#core = core;
     this.meter = core.progress.begin('source');
+    core.watchdog.onBegin();
   }
 
   /**

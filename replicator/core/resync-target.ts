@@ -54,6 +54,7 @@ export class ResyncTarget {
     this.sourceCurrent = sourceCurrent;
     this.sourceHistory = sourceHistory;
     this.meter = core.progress.begin('target');
+    core.watchdog.onBegin();
     this.#flushedMs = core.out.nowMs;
   }
 

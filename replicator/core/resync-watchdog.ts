@@ -12,11 +12,20 @@ const tickMsMax = 1_000;
 export class ResyncWatchdog {
   readonly #core: Core;
   #stalledMs = 0;
-  /** Without a block proven in between. */
+  /** By this node, without a block proven in between. */
   #restarts = 0;
+  /** Resyncs in a row that have proven no block; both nodes count the same ones, whoever began them anew. */
+  #fruitless = 0;
+  #isFruitless = false;
 
   constructor(core: Core) {
     this.#core = core;
+  }
+
+  onBegin(): void {
+    this.#stalledMs = 0;
+    this.#fruitless = this.#isFruitless ? this.#fruitless + 1 : 0;
+    this.#isFruitless = true;
   }
 
   /** Something that was asked for has come. */
@@ -28,6 +37,8 @@ export class ResyncWatchdog {
   onProven(): void {
     this.#stalledMs = 0;
     this.#restarts = 0;
+    this.#fruitless = 0;
+    this.#isFruitless = false;
   }
 
   onTick(sinceLastMs: number): void {
@@ -38,12 +49,11 @@ export class ResyncWatchdog {
       return;
     }
     this.#stalledMs += Math.min(sinceLastMs, tickMsMax);
-    const patienceMs = core.options.resyncStallMs * 2 ** Math.min(this.#restarts, doublingsMax);
+    const patienceMs = core.options.resyncStallMs * 2 ** Math.min(this.#fruitless, doublingsMax);
     // The target knows best what it waits for; the source steps in where the target does not.
-    const limitMs = resync.kind === 'target' ? patienceMs : 2 * patienceMs;
+    const limitMs = resync.kind === 'target' ? patienceMs : 2 * (patienceMs + core.pace.pauseMs);
     if (this.#stalledMs < limitMs) return;
     this.#restarts++;
-    this.#stalledMs = 0;
     const detail = `the resync has got nowhere for ${limitMs} ms`;
     const { blocks } = core.outOfSync;
     core.out.decide('resync', 'restarted', detail, { blocks, restarts: this.#restarts });

@@ -32,7 +32,8 @@ export class UnreadableBlocks {
       .slice(0, namesMax)
       .map(({ first, count }) => (count === 1 ? `${first}` : `${first}-${first + count - 1}`));
     const left = sorted.slice(namesMax).reduce((sum, { count }) => sum + count, 0);
-    return `blocks ${names.join(', ')}${left > 0 ? ` and ${left} more` : ''} (of 4 KiB)`;
+    const isOne = sorted.length === 1 && sorted[0]?.count === 1;
+    return `${isOne ? 'block' : 'blocks'} ${names.join(', ')}${left > 0 ? ` and ${left} more` : ''} (of 4 KiB)`;
   }
 }
 

@@ -53,7 +53,8 @@ export const Policies = Type.Object(
       Type.Integer({
         minimum: 0,
         maximum: 2 ** 40,
-        description: '0 (no limit, the default) to 1 TiB per second: what a resync never exceeds',
+        description:
+          '0 (no limit, the default) or 4096 bytes to 1 TiB per second: what a resync never exceeds',
       }),
     ),
     resyncStallMs: timer('a resync that gets nowhere for this long is begun anew', 1_000, 3_600_000),

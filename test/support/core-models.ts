@@ -26,6 +26,8 @@ export class DiskModel {
   failWrites = false;
   failReads = false;
   failFlushes = false;
+  /** Reads that touch one of these fail. */
+  readonly unreadable = new Set<number>();
 
   constructor(blockCount: number) {
     this.visible = new Uint32Array(blockCount);
@@ -56,7 +58,10 @@ export class DiskModel {
 
   read(offset: number, length: number): Stamps | null {
     const first = offset / blockBytes;
-    return this.failReads ? null : new Stamps([...this.visible.subarray(first, first + length / blockBytes)]);
+    const isBad = [...this.unreadable].some((bad) => bad >= first && bad < first + length / blockBytes);
+    return this.failReads || isBad
+      ? null
+      : new Stamps([...this.visible.subarray(first, first + length / blockBytes)]);
   }
 
   /** A flush covers what was complete when it was asked for, and nothing more. */
