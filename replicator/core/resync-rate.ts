@@ -58,6 +58,8 @@ export interface RateTick {
 /** Latency against the baseline: above the one the resync yields, below the other it takes more. */
 const tooSlow = 1.7;
 const fastEnough = 1.35;
+/** What is slower than this counts as this: one slow tick alone is chance, and changes nothing. */
+const outlier = 3;
 /** Clients count as active this long after their last request. */
 const activeMs = 2_000;
 const baselineValidMs = 10_000;
@@ -160,8 +162,8 @@ export class ResyncRate {
       const { baselineMs } = state;
       state.smoothedMs = blend(
         state.smoothedMs,
-        baselineMs === null ? sampleMs : Math.min(sampleMs, 8 * baselineMs),
-        0.4,
+        baselineMs === null ? sampleMs : Math.min(sampleMs, outlier * baselineMs),
+        0.3,
       );
       // Faster beside the resync than what was learnt without: that was too slow.
       if (baselineMs !== null && state.smoothedMs < baselineMs)
@@ -219,7 +221,7 @@ export class ResyncRate {
       // The rate no longer holds anything back: the smallest window does.
       this.#bytesPerSecond = null;
       this.#windowBytes = floorOf(bounds);
-    } else this.#bytesPerSecond += Math.max(rateStep, this.#bytesPerSecond / 8);
+    } else this.#bytesPerSecond += Math.max(rateStep, this.#bytesPerSecond / 6);
   }
 
   #window(bounds: RateBounds): number {

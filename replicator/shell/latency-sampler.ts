@@ -1,23 +1,50 @@
 /**
  * What clients' requests take, for the resync controller. Of each kind one request at a time is followed, from its
- * arrival to its answer: that costs the others a comparison, and weighs slow requests by the time they last.
+ * arrival to its answer: that costs the others a comparison, and weighs slow requests by the time they last. The slowest
+ * tenth is left out: on a busy machine a few requests wait for a processor, and say nothing of the resync.
  */
 import type { ClientKind, ClientLatency } from '../core/resync-rate.ts';
 
-interface Follow {
+const samplesMax = 256;
+const leftOut = 0.1;
+/** One that has waited for so long, and still does, counts before it ends. */
+const waitedMsMin = 50;
+
+class Follow {
   /** The request that is followed; 0: none. */
-  id: number;
-  sinceMs: number;
-  sumMs: number;
-  count: number;
+  id = 0;
+  sinceMs = 0;
+  #samples: number[] = [];
+  /** Every so manieth request is kept. */
+  #stride = 1;
+  #seen = 0;
+
+  add(tookMs: number): void {
+    if (this.#seen++ % this.#stride !== 0) return;
+    this.#samples.push(tookMs);
+    if (this.#samples.length < samplesMax) return;
+    this.#samples = this.#samples.filter((_, at) => at % 2 === 0);
+    this.#stride *= 2;
+  }
+
+  take(nowMs: number): number | null {
+    const waitedMs = this.id === 0 ? 0 : nowMs - this.sinceMs;
+    const sorted = this.#samples.toSorted((a, b) => a - b);
+    this.#samples = [];
+    this.#stride = 1;
+    this.#seen = 0;
+    if (waitedMs >= waitedMsMin) return waitedMs;
+    const kept = sorted.slice(0, Math.ceil(sorted.length * (1 - leftOut)));
+    return kept.length === 0 ? null : kept.reduce((sum, ms) => sum + ms, 0) / kept.length;
+  }
 }
 
 export class LatencySampler {
   readonly #nowMs: () => number;
   readonly #kinds: Readonly<Record<ClientKind, Follow>> = {
-    write: nobody(),
-    read: nobody(),
-    flush: nobody(),
+    write: new Follow(),
+    read: new Follow(),
+    flush: new Follow(),
   };
 
   /** `nowMs`: monotonic, in milliseconds with fractions. */
@@ -39,30 +66,13 @@ export class LatencySampler {
     const follow = write.id === id ? write : read.id === id ? read : flush.id === id ? flush : null;
     if (follow === null) return;
     follow.id = 0;
-    if (!ok) return;
-    follow.sumMs += this.#nowMs() - follow.sinceMs;
-    follow.count++;
+    if (ok) follow.add(this.#nowMs() - follow.sinceMs);
   }
 
-  /** The mean since the last call; a request that has waited longer than that, and still does, speaks for all. */
+  /** Since the last call; null where there is nothing to say. */
   take(): ClientLatency {
+    const nowMs = this.#nowMs();
     const { write, read, flush } = this.#kinds;
-    return { write: this.#takeOf(write), read: this.#takeOf(read), flush: this.#takeOf(flush) };
+    return { write: write.take(nowMs), read: read.take(nowMs), flush: flush.take(nowMs) };
   }
-
-  #takeOf(follow: Follow): number | null {
-    const meanMs = follow.count === 0 ? null : follow.sumMs / follow.count;
-    const waitedMs = follow.id === 0 ? 0 : this.#nowMs() - follow.sinceMs;
-    follow.sumMs = 0;
-    follow.count = 0;
-    // Begun just before the end of the period is no measure either.
-    if (meanMs === null) return waitedMs >= waitedMsMin ? waitedMs : null;
-    return Math.max(meanMs, waitedMs);
-  }
-}
-
-const waitedMsMin = 50;
-
-function nobody(): Follow {
-  return { id: 0, sinceMs: 0, sumMs: 0, count: 0 };
 }

@@ -107,17 +107,15 @@ for (const [what, bytesPerSecond, clientMs] of [
   });
 }
 
-test('noise alone does not bring it down to the minimum', (t) => {
+test('noise alone, with a slow tick now and then, does not bring it down to the minimum', (t) => {
   let state = 7;
-  const jitter = (): number => {
+  const jitter = (tick: number): number => {
     state = (state * 1103515245 + 12345) % 2 ** 31;
-    return 0.7 + (0.6 * state) / 2 ** 31;
+    return tick % 13 === 0 ? 12 : 0.7 + (0.6 * state) / 2 ** 31;
   };
   const resync = new SimulatedResync({ bytesPerSecond: 110 * mebibyte, clientMs: 2, jitter });
   resync.run(10, 'mirroring');
-  const { bytesPerSecond, ratio } = resync.run(60);
-  t.true(bytesPerSecond > 20 * mebibyte, `${bytesPerSecond}`);
-  t.true(ratio < 2, `${ratio}`);
+  t.true(resync.run(60).bytesPerSecond > 20 * mebibyte);
 });
 
 test('clients that turn to slower requests do not stop it: the baseline is learnt anew', (t) => {

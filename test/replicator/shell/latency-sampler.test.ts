@@ -22,6 +22,19 @@ test('the mean of the requests followed, each kind for itself', (t) => {
   t.deepEqual(latency.take(), { write: null, read: null, flush: null });
 });
 
+test('the slowest tenth is left out, however many requests there are', (t) => {
+  for (const count of [20, 5_000]) {
+    const { at, latency } = sampler();
+    let nowMs = 0;
+    for (let id = 1; id <= count; id++) {
+      latency.onBegin('write', id);
+      at((nowMs += id % 20 === 7 ? 100 : 2));
+      latency.onEnd(id, true);
+    }
+    t.is(latency.take().write, 2, `${count}`);
+  }
+});
+
 test('one request of a kind is followed at a time', (t) => {
   const { at, latency } = sampler();
   latency.onBegin('write', 1);
