@@ -110,7 +110,7 @@ export class Lineage {
     connection.peer = { ...connection.peer, disk: 'Diskless' };
     const unblock = core.inbound.block();
     const { superblock } = core.meta;
-    const lineage = descend(superblock, current);
+    const lineage = descend(superblock, current, false);
     core.meta.update(
       {
         ...lineage,

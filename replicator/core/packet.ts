@@ -2,6 +2,7 @@
  * The packets of the peer link as values. replicator/wire encodes them; sequence, checksum and framing are its
  * business. Packets of one session arrive in order, once, or not at all (then the session is over).
  */
+import type { AfterSb1pri, AfterSb2pri, Agreed0pri } from './after-split-brain.ts';
 import type { Refusal } from './refusal.ts';
 import type { LimitReason } from './resync-rate.ts';
 import type { DiskState, Generation, Protocol, Role } from './vocabulary.ts';
@@ -31,6 +32,11 @@ export interface PeerState {
   /** Blocks marked in this side's bitmap. */
   readonly dirtyBlocks: number;
   readonly discardMyData: boolean;
+  /** Means something while `bitmap` is not empty. */
+  readonly partedAsPrimary: boolean;
+  readonly 'after-sb-0pri': Agreed0pri;
+  readonly 'after-sb-1pri': AfterSb1pri;
+  readonly 'after-sb-2pri': AfterSb2pri;
 }
 
 export type MirrorOp = 'write' | 'trim' | 'zeroes';

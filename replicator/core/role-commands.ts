@@ -160,7 +160,7 @@ export class RoleCommands {
     this.#step = { kind: 'recording' };
     core.meta.update(
       {
-        ...descend(superblock, current),
+        ...descend(superblock, current, false),
         ...{ origin: 'settled', disk: 'UpToDate', primary: true, writer: true, peerExcluded: true },
       },
       {},

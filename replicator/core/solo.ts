@@ -47,6 +47,8 @@ export class Solo {
 
   onPromoted(exposed: Generation, shared: boolean): void {
     this.#core.exposed = exposed;
+    // A copy that is put to use is not given up any more, whatever was said before.
+    this.#core.discardMyData = false;
     this.#sharedIsDue = shared;
     this.#handedOff = false;
   }
@@ -181,7 +183,7 @@ export class Solo {
     const core = this.#core;
     const current = core.ids.newGeneration();
     const change = { peerExcluded: true, writer: true, primary: true };
-    core.meta.update({ ...descend(core.meta.superblock, current), ...change }, {}, () => {
+    core.meta.update({ ...descend(core.meta.superblock, current, true), ...change }, {}, () => {
       const name = formatGeneration(current);
       core.out.decide('peer-loss', 'single-copy', `going on alone: ${why}`, { current: name });
       core.out.log(
@@ -201,7 +203,7 @@ export class Solo {
     this.#state = { kind: 'recording' };
     this.#sharedIsDue = false;
     core.changed();
-    core.meta.update({ ...descend(core.meta.superblock, current), writer: true }, {}, () => {
+    core.meta.update({ ...descend(core.meta.superblock, current, true), writer: true }, {}, () => {
       core.exposed = current;
       core.send({ kind: 'newGeneration', current, history: core.meta.superblock.history });
       this.#finish();

@@ -40,7 +40,7 @@ export interface VersionRange {
   readonly min: number;
   readonly max: number;
 }
-export const supportedVersions: VersionRange = { min: 1, max: 1 };
+export const supportedVersions: VersionRange = { min: 2, max: 2 };
 
 export const nonceBytes = 32;
 export const proofBytes = 32;

@@ -41,6 +41,8 @@ export type RequestEnd = { readonly outcome: ClientOutcome | 'gone'; readonly se
 
 export interface NodeListener {
   onServe(node: SimNode, serve: boolean): void;
+  /** By policy: what only one of them has is given up. */
+  onDiscarded(): void;
 }
 
 interface PendingRequest {
@@ -256,9 +258,11 @@ export class SimNode implements Host {
         return this.#commandDone(effect.id, effect.result);
       case 'serveClients':
         return this.#serve(effect.serve);
+      case 'decided':
+        if (/^after-sb-.pri-discard/.test(effect.decision.rule)) this.#listener.onDiscarded();
+        return;
       case 'closeDisk':
       case 'statusChanged':
-      case 'decided':
       case 'log':
         return;
       case 'openDisk':

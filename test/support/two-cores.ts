@@ -110,7 +110,7 @@ export class TwoCores {
       metadata: new MetadataModel({
         ...{ sizeBytes: this.sizeBytes, origin: 'created-empty', current: name === 'a' ? 0xan : 0xbn },
         ...{ bitmap: [], history: [], disk: 'Consistent', primary: false, writer: false, linked: false },
-        ...{ peerExcluded: false, detached: false },
+        ...{ partedAsPrimary: false, peerExcluded: false, detached: false },
         ...superblock,
       }),
       core: null,
@@ -195,11 +195,6 @@ export class TwoCores {
     this.#latency[name] = { ...noLatency, ...latency };
   }
 
-  configure(name: Name, policies: Partial<CorePolicies>): void {
-    const node = this.#nodes[name];
-    this.#tell(node, { kind: 'configured', policies: { ...node.options, ...policies } });
-  }
-
   /** The network fails: what is under way is lost, both are told (hold `linkDown` to delay that), probes fail. */
   cutLink(): void {
     this.#isCut = true;
@@ -277,6 +272,12 @@ export class TwoCores {
     this.#asked.set(id, asked);
     this.#tell(this.#nodes[name], { kind: 'command', id, command });
     return asked;
+  }
+
+  /** Other limits and policies, from now on. */
+  configure(name: Name, policies: Partial<CorePolicies>): void {
+    const node = this.#nodes[name];
+    this.#tell(node, { kind: 'configured', policies: { ...node.options, ...policies } });
   }
 
   setClients(name: Name, count: number): void {

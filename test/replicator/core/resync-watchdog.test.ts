@@ -54,8 +54,8 @@ test('a target that asks for nothing is noticed by the source', (t) => {
   const pair = flushed();
   const release = pair.hold('packet:resyncRequest', 'a');
   // Otherwise everything behind it would wait too, and the link be lost.
-  pair.configure('b', { ...pair.core('b').options, resyncStallMs: 3_600_000 });
-  pair.configure('a', { ...pair.core('a').options, peerTimeoutMs: 3_600_000 });
+  pair.configure('b', { resyncStallMs: 3_600_000 });
+  pair.configure('a', { peerTimeoutMs: 3_600_000 });
   run(pair, 'b', invalidate);
   pair.tick(59_000);
   t.is(restarts(pair, 'a'), 0);

@@ -1,6 +1,7 @@
 /** Any packet survives encoding and decoding, whatever the chunks. */
 import test from 'ava';
 import fc from 'fast-check';
+import { afterSb1priWords, afterSb2priWords } from '../../../replicator/core/after-split-brain.ts';
 import { refusalCodes } from '../../../replicator/core/refusal.ts';
 import { limitReasons } from '../../../replicator/core/resync-rate.ts';
 import type { Packet, PacketKind } from '../../../replicator/core/packet.ts';
@@ -53,6 +54,10 @@ const arbitraries: Arbitraries = {
       peerExcluded: bool,
       dirtyBlocks: fc.nat(),
       discardMyData: bool,
+      partedAsPrimary: bool,
+      'after-sb-0pri': fc.constantFrom('disconnect', 'discard-least-changes', 'discard-sorts-last'),
+      'after-sb-1pri': fc.constantFrom(...afterSb1priWords),
+      'after-sb-2pri': fc.constantFrom(...afterSb2priWords),
     }),
   }),
   bitmap: fc.record({ kind: kind('bitmap'), runs: ascendingRuns, last: bool }),
