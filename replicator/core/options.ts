@@ -22,7 +22,7 @@ export interface CoreOptions {
   readonly pingIntervalMs: number;
   /** Nothing heard for this long: the peer is lost. */
   readonly peerTimeoutMs: number;
-  /** A mirrored request unanswered for this long: the peer is lost, though it may answer pings. */
+  /** A mirrored request, or a read, unanswered for this long: the peer is lost, though it may answer pings. */
   readonly ackTimeoutMs: number;
   /** A handshake that takes longer is given up and begun anew. */
   readonly handshakeTimeoutMs: number;
@@ -35,7 +35,12 @@ export interface CoreOptions {
   readonly resyncRateMax: number;
   /** A resync that gets nowhere for this long is begun anew from the bitmap. */
   readonly resyncStallMs: number;
+  /** When a resync that comes to this node compares hashes first, and copies only what differs (resync-method.ts). */
+  readonly checksumResync: ChecksumResync;
 }
+
+/** `after-crash`: where the marked blocks are suspects, most of them equal. */
+export type ChecksumResync = 'always' | 'after-crash' | 'never';
 
 /** What can change while the resource runs. */
 export type CorePolicies = Omit<
@@ -58,6 +63,7 @@ export const defaultCoreOptions = {
   resyncRateMin: 250 * 1024,
   resyncRateMax: 0,
   resyncStallMs: 30_000,
+  checksumResync: 'after-crash',
 } as const satisfies Partial<CoreOptions>;
 
 /** Randomness, handed in. */

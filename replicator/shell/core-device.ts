@@ -13,6 +13,7 @@ import type { Event } from '../core/event.ts';
 import type { Payload } from '../core/packet.ts';
 import type { ClientKind, ClientLatency } from '../core/resync-rate.ts';
 import { LatencySampler } from './latency-sampler.ts';
+import { BlockDigests } from './block-digests.ts';
 import type { LocalIo } from './local-io.ts';
 
 export class CoreDevice implements BlockDevice {
@@ -101,5 +102,6 @@ export class CoreDevice implements BlockDevice {
 /** Payloads are opaque to the core; here they are bytes, and nothing else ever was handed in. */
 export function asBytes(payload: Payload | null): Uint8Array | null {
   if (payload === null || payload instanceof Uint8Array) return payload;
+  if (payload instanceof BlockDigests) return payload.bytes;
   throw new TypeError('a payload that is not bytes');
 }

@@ -100,6 +100,9 @@ const refusalCodeCodes = codeTable<RefusalCode>({
   'address-in-use': 30,
   'address-unusable': 31,
   'tls-unusable': 32,
+  suspended: 33,
+  'verify-running': 40,
+  'no-verify': 41,
 });
 
 /** One byte of count, then the generations. */

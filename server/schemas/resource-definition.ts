@@ -82,6 +82,12 @@ export const Policies = Type.Object(
       }),
     ),
     resyncStallMs: timer('a resync that gets nowhere for this long is begun anew', 1_000, 3_600_000),
+    checksumResync: Type.Optional(
+      Type.Enum(['always', 'after-crash', 'never'], {
+        description:
+          '"always", "after-crash" (the default) or "never": when a resync to this node compares hashes and copies only what differs',
+      }),
+    ),
   },
   closed,
 );

@@ -38,7 +38,10 @@ const settleMsMax = 120_000;
 export function runHistory(seed: bigint, options: HistoryOptions = {}): HistoryResult {
   const world = new World(seed, options.trace ?? null);
   const makeCore: MakeCore = options.makeCore ?? ((core, ids) => new Core(core, ids));
-  const plan = withPolicies(planHistory(new Prng(seed ^ 0x5eedn)), new Prng(seed ^ 0x5b5bn));
+  const plan = withPolicies(
+    planHistory(new Prng(seed ^ 0x5eedn), planPolicy(seed)),
+    new Prng(seed ^ 0x5b5bn),
+  );
   world.trace(() => `plan: ${JSON.stringify(plan)}`);
   const cluster = new Cluster(world, plan.cluster, makeCore);
   const operator = new Operator(cluster, plan.operator);
@@ -91,8 +94,13 @@ interface Plan {
   readonly operator: OperatorOptions;
 }
 
+/** Drawn apart from the rest, so that seeds keep their histories. */
+function planPolicy(seed: bigint): 'continue' | 'suspend' {
+  return new Prng(seed ^ 0x9011c7n).chance(0.15) ? 'suspend' : 'continue';
+}
+
 /** Each history has some faults and not others, so that rare ones get room. */
-function planHistory(prng: Prng): Plan {
+function planHistory(prng: Prng, onPeerLoss: 'continue' | 'suspend'): Plan {
   const some = actions.filter((action) => prng.chance(action === 'split' ? 0.15 : 0.45));
   return {
     faultsMs: prng.between(5_000, 30_000),
@@ -104,7 +112,7 @@ function planHistory(prng: Prng): Plan {
       core: {
         protocol: 'C',
         activityLogExtents: prng.pick([7, 10, 1237]),
-        onPeerLoss: 'continue',
+        onPeerLoss,
         ...alwaysDisconnect,
         noDataTimeoutMs: 3_000,
         pingIntervalMs: 200,
@@ -117,6 +125,7 @@ function planHistory(prng: Prng): Plan {
         resyncRateMin: prng.pick([1, 8]) * mebibyte,
         resyncRateMax: prng.pick([0, 0, 4 * mebibyte]),
         resyncStallMs: 3_000,
+        checksumResync: prng.pick(['always', 'after-crash', 'never']),
       },
       client: {
         workers: prng.between(1, 6),

@@ -17,7 +17,7 @@ import type { ClientLatency } from '../../replicator/core/resync-rate.ts';
 import { noLatency } from '../../replicator/core/resync-rate.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
 import { blockBytes, extentBytes } from '../../replicator/core/vocabulary.ts';
-import { DiskModel, MetadataModel, Stamps } from './core-models.ts';
+import { DiskModel, MetadataModel, StampDigests, Stamps } from './core-models.ts';
 
 export type Name = 'a' | 'b';
 export const names: readonly Name[] = ['a', 'b'];
@@ -27,6 +27,7 @@ export const blocksPerExtent = extentBytes / blockBytes;
 export type StepKind =
   | 'write'
   | 'read'
+  | 'digest'
   | 'flush'
   | 'commit'
   | 'committed'
@@ -60,7 +61,7 @@ export interface Asked {
 
 interface Node {
   readonly name: Name;
-  readonly options: CoreOptions;
+  options: CoreOptions;
   readonly disk: DiskModel;
   readonly metadata: MetadataModel;
   core: Core | null;
@@ -155,6 +156,11 @@ export class TwoCores {
     let done = 0;
     while (done < count && this.#step(() => 0)) done++;
     return done;
+  }
+
+  /** Carries out one step that is not held; whether there was one. */
+  settleSome(choose: (count: number) => number): boolean {
+    return this.#step(choose);
   }
 
   /** Keeps steps of a kind back on a node, and what has to come after them; the returned function lets go. */
@@ -274,10 +280,11 @@ export class TwoCores {
     return asked;
   }
 
-  /** Other limits and policies, from now on. */
+  /** Other limits and policies, from now on and after a restart. */
   configure(name: Name, policies: Partial<CorePolicies>): void {
     const node = this.#nodes[name];
-    this.#tell(node, { kind: 'configured', policies: { ...node.options, ...policies } });
+    node.options = { ...node.options, ...policies };
+    this.#tell(node, { kind: 'configured', policies: node.options });
   }
 
   setClients(name: Name, count: number): void {
@@ -425,6 +432,12 @@ export class TwoCores {
           const payload = node.disk.read(effect.offset, effect.length);
           const hole = effect.wantHole && payload !== null && payload.values.every((stamp) => stamp === 0);
           this.#tell(node, { kind: 'localRead', id: effect.id, payload: hole ? null : payload, hole });
+        });
+      case 'digestLocal':
+        return this.#later(node, 'digest', null, () => {
+          const stamps = node.disk.read(effect.offset, effect.length);
+          const digests = stamps === null ? null : new StampDigests(stamps.values);
+          this.#tell(node, { kind: 'localDigested', id: effect.id, digests });
         });
       case 'flushLocal': {
         const covered = node.disk.beginFlush();

@@ -88,7 +88,7 @@ test('a slow rate is no standstill', (t) => {
 test('unreadable blocks of the source are found one by one, named on both nodes, and keep nobody busy', (t) => {
   const pair = flushed();
   for (const name of names) pair.disk(name).fill(9);
-  pair.disk('a').unreadable.add(5).add(7).add(8).add(3000);
+  pair.disk('a').deadBlocks.add(5).add(7).add(8).add(3000);
   run(pair, 'b', invalidate);
   pair.tick(5_000);
   t.deepEqual(pair.marked('a'), [5, 7, 8, 3000]);
@@ -100,7 +100,7 @@ test('unreadable blocks of the source are found one by one, named on both nodes,
   t.true(asked > 20 && asked < 80, `${asked} requests in ten minutes`);
   t.is(restarts(pair, 'a') + restarts(pair, 'b'), 0);
   pair.write('a', 7, 50, { count: 2 });
-  pair.disk('a').unreadable.clear();
+  pair.disk('a').deadBlocks.clear();
   pair.tick(61_000, 500);
   t.is(summary(pair, 'a'), mirroringPrimary);
   t.deepEqual(pair.differences(), []);
