@@ -1,3 +1,6 @@
+/** Every command is answered within about this time, if only with what it still waits for (deadlines.ts). */
+export const commandDeadlineMs = 20_000;
+
 /** What an operator can ask of a resource; one member per verb of the control API. */
 export type Command =
   | { readonly kind: 'promote'; readonly force: boolean; readonly dryRun: boolean }

@@ -76,6 +76,10 @@ export class Inbound {
       case 'handoverRequest':
       case 'handoverReply':
         return core.roles.onPacket(packet);
+      case 'giveUpRequest':
+      case 'giveUpReply':
+      case 'giveUpEnded':
+        return core.givingUp.onPacket(packet);
       case 'state':
       case 'bitmap':
       case 'syncStart':
@@ -103,6 +107,7 @@ export class Inbound {
       case 'verifyDigests':
       case 'verifyFailed':
       case 'verifyFound':
+      case 'verifyStop':
       case 'verifyEnd':
         return core.verify.onPacket(packet, payload);
       default:

@@ -41,6 +41,7 @@ export class Liveness {
     const oldest = Math.min(
       core.writes.oldestUnansweredMs() ?? Infinity,
       core.flushes.oldestUnansweredMs() ?? Infinity,
+      core.reads.oldestUnansweredMs() ?? Infinity,
     );
     if (out.nowMs - oldest > options.ackTimeoutMs) {
       return this.#giveUp(connection, `a request is unanswered for ${options.ackTimeoutMs} ms`);

@@ -2,6 +2,7 @@
  * The packets of the peer link as values. replicator/wire encodes them; sequence, checksum and framing are its
  * business. Packets of one session arrive in order, once, or not at all (then the session is over).
  */
+import type { AfterSb1pri, AfterSb2pri, Agreed0pri } from './after-split-brain.ts';
 import type { Refusal } from './refusal.ts';
 import type { DiskState, Generation, Protocol, Role } from './vocabulary.ts';
 import type { Origin } from './metadata.ts';
@@ -36,6 +37,11 @@ export interface PeerState {
   /** Blocks marked in this side's bitmap. */
   readonly dirtyBlocks: number;
   readonly discardMyData: boolean;
+  /** Means something while `bitmap` is not empty. */
+  readonly partedAsPrimary: boolean;
+  readonly 'after-sb-0pri': Agreed0pri;
+  readonly 'after-sb-1pri': AfterSb1pri;
+  readonly 'after-sb-2pri': AfterSb2pri;
 }
 
 export type MirrorOp = 'write' | 'trim' | 'zeroes';
@@ -109,6 +115,11 @@ export type Packet =
       readonly dryRun: boolean;
     }
   | { readonly kind: 'handoverReply'; readonly id: number; readonly refusal: Refusal | null }
+  /** May the sender give up its copy? Granted: the receiver's is on stable storage, and stays (giving-up.ts). */
+  | { readonly kind: 'giveUpRequest'; readonly id: number }
+  | { readonly kind: 'giveUpReply'; readonly id: number; readonly granted: boolean }
+  /** The sender's copy stays after all. */
+  | { readonly kind: 'giveUpEnded' }
   /** Leaving on purpose. `outdate`: the sender stays Primary, so the receiver's data is about to be outdated. */
   | {
       readonly kind: 'goodbye';
@@ -138,7 +149,9 @@ export type Packet =
   | { readonly kind: 'verifyFailed'; readonly id: number }
   /** These blocks of the receiver's are to be copied again from the sender: runs, ascending. The last packet has `last`. */
   | { readonly kind: 'verifyFound'; readonly runs: readonly BlockRun[]; readonly last: boolean }
-  /** The verify is over; from the node that does not run it: it is to stop. */
+  /** To the node that runs the verify: it is to stop. */
+  | { readonly kind: 'verifyStop' }
+  /** The sender's verify is over. */
   | { readonly kind: 'verifyEnd' }
   | { readonly kind: 'ping' }
   | { readonly kind: 'pong' };

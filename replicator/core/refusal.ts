@@ -22,6 +22,7 @@ export const refusalCodes = [
   'verify-running',
   'no-verify',
   'busy',
+  'suspended',
   'not-supported',
   'backing-missing',
   'backing-too-small',

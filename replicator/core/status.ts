@@ -38,6 +38,8 @@ export interface IoCounters {
   readonly readBytes: number;
   readonly writtenBytes: number;
   readonly flushes: number;
+  /** Pieces of the own disk that could not be read, were written again with the peer's data, and can be read since. */
+  readonly repairedReads: number;
 }
 
 export interface CoreStatus {

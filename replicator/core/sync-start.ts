@@ -4,7 +4,7 @@
  */
 import type { Connected } from './connection.ts';
 import type { Core } from './core.ts';
-import { appendGeneration, settleLineage } from './metadata-keeper.ts';
+import { keepDifferences, settleLineage } from './metadata-keeper.ts';
 import type { BlockRun, PeerState } from './packet.ts';
 import { ResyncTarget } from './resync-target.ts';
 import type { Session } from './session.ts';
@@ -70,7 +70,7 @@ export class SyncStart {
         // The target takes over this generation at a time of its own choosing: from here on, going on alone takes a new one.
         ...{ origin: 'settled', disk: 'UpToDate', linked: true, peerExcluded: false },
         primary: core.role === 'Primary',
-        bitmap: appendGeneration(superblock.bitmap, target.current),
+        ...keepDifferences(superblock, target.current, core.role === 'Primary'),
       },
       { clearChunks: true, chunks: core.outOfSync.takeAll() },
       () => {

@@ -95,6 +95,7 @@ function newSuperblock(sizeBytes: number, origin: Superblock['origin']): Superbl
     origin: origin === 'settled' ? 'created-with-data' : origin,
     current: newGeneration(),
     bitmap: [],
+    partedAsPrimary: false,
     history: [],
     disk: 'Consistent',
     primary: false,

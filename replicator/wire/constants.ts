@@ -40,7 +40,7 @@ export interface VersionRange {
   readonly min: number;
   readonly max: number;
 }
-export const supportedVersions: VersionRange = { min: 1, max: 1 };
+export const supportedVersions: VersionRange = { min: 2, max: 2 };
 
 export const nonceBytes = 32;
 export const proofBytes = 32;
@@ -89,6 +89,7 @@ export const packetTypes: Readonly<Record<PacketKind, number>> = {
   verifyFailed: 0x2c,
   verifyFound: 0x2d,
   verifyEnd: 0x2e,
+  verifyStop: 0x2f,
   newGeneration: 0x30,
   newGenerationDone: 0x31,
   peerDiskGone: 0x32,
@@ -97,4 +98,7 @@ export const packetTypes: Readonly<Record<PacketKind, number>> = {
   promoteReply: 0x41,
   handoverRequest: 0x42,
   handoverReply: 0x43,
+  giveUpRequest: 0x44,
+  giveUpReply: 0x45,
+  giveUpEnded: 0x46,
 };

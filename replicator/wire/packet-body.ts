@@ -26,9 +26,10 @@ const fuaFlag = 1;
 const noHoleFlag = 2;
 
 /** A kind that says all by itself. */
-function bare<Kind extends 'syncReady' | 'invalidate' | 'verifyStart' | 'verifyEnd' | 'ping' | 'pong'>(
-  packet: PacketOf<Kind>,
-): PacketBody<Kind> {
+function bare<
+  Kind extends
+    'syncReady' | 'invalidate' | 'giveUpEnded' | 'verifyStart' | 'verifyStop' | 'verifyEnd' | 'ping' | 'pong',
+>(packet: PacketOf<Kind>): PacketBody<Kind> {
   return { ...exactly(0), write: () => undefined, read: () => packet };
 }
 
@@ -323,6 +324,24 @@ export const packetBodies: { readonly [Kind in PacketKind]: PacketBody<Kind> } =
       return { kind: 'handoverReply', id, refusal: isRefused ? fields.readRefusal(reader) : null };
     },
   },
+  giveUpRequest: numbered(
+    'giveUpRequest',
+    'id',
+    (id) => ({ kind: 'giveUpRequest', id }),
+    (packet) => packet.id,
+  ),
+  giveUpReply: {
+    ...exactly(9),
+    write(writer, packet) {
+      writer.u64(packet.id);
+      writer.bool(packet.granted);
+    },
+    read(reader) {
+      const id = reader.u64('id');
+      return { kind: 'giveUpReply', id, granted: reader.bool('granted') };
+    },
+  },
+  giveUpEnded: bare({ kind: 'giveUpEnded' }),
   goodbye: {
     ...exactly(2),
     write(writer, packet) {
@@ -399,6 +418,7 @@ export const packetBodies: { readonly [Kind in PacketKind]: PacketBody<Kind> } =
       return { kind: 'verifyFound', runs: fields.readAscendingRuns(reader), last };
     },
   },
+  verifyStop: bare({ kind: 'verifyStop' }),
   verifyEnd: bare({ kind: 'verifyEnd' }),
   ping: bare({ kind: 'ping' }),
   pong: bare({ kind: 'pong' }),

@@ -139,6 +139,11 @@ function resourceMetrics(registry: Registry): (all: readonly ResourceStatus[]) =
   counter('lockstep_resource_read_bytes_total', 'Bytes clients read.', (s) => s.io.readBytes);
   counter('lockstep_resource_written_bytes_total', 'Bytes clients wrote.', (s) => s.io.writtenBytes);
   counter('lockstep_resource_flushes_total', 'Flushes of clients.', (s) => s.io.flushes);
+  counter(
+    'lockstep_resource_repaired_reads_total',
+    'Unreadable pieces of the own disk that were rewritten from the peer.',
+    (s) => s.io.repairedReads,
+  );
 
   return (all) => {
     // The data plane counts; these only show its totals, and forget resources that are gone.

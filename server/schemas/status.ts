@@ -85,7 +85,13 @@ export const ResourceStatus = Type.Object(
     ),
     splitBrain: Type.Boolean(),
     io: Type.Object(
-      { reads: Count, writes: Count, readBytes: Count, writtenBytes: Count, flushes: Count },
+      {
+        ...{ reads: Count, writes: Count, readBytes: Count, writtenBytes: Count, flushes: Count },
+        repairedReads: Type.Integer({
+          minimum: 0,
+          description: 'unreadable pieces of the own disk that were rewritten from the peer',
+        }),
+      },
       closed,
     ),
     backing: Type.Object({ path: Type.String() }, closed),
@@ -99,7 +105,7 @@ export type ResourceStatus = Static<typeof ResourceStatus>;
 
 export const DecisionRecord = Type.Object(
   {
-    kind: Type.Enum(['handshake', 'promotion', 'resync', 'peer-loss', 'verify']),
+    kind: Type.Enum(['handshake', 'promotion', 'resync', 'peer-loss', 'disk', 'verify']),
     atMs: Type.Number({ description: 'milliseconds of the node clock' }),
     rule: Type.String({ description: 'the rule that answered' }),
     result: Type.String(),

@@ -39,6 +39,8 @@ export type RequestEnd = { readonly outcome: ClientOutcome | 'gone'; readonly se
 
 export interface NodeListener {
   onServe(node: SimNode, serve: boolean): void;
+  /** By policy: what only one of them has is given up. */
+  onDiscarded(): void;
 }
 
 interface PendingRequest {
@@ -129,6 +131,11 @@ export class SimNode implements Host {
     const id = this.#nextId++;
     this.#commands.set(id, { command, atMs: this.#world.nowMs, done });
     this.#tell({ kind: 'command', id, command });
+  }
+
+  /** The policy, for this process: on loss of the peer, go on. */
+  allowAlone(): void {
+    this.#tell({ kind: 'configured', policies: { ...this.#options, onPeerLoss: 'continue' } });
   }
 
   request(request: ClientRequest, done: (end: RequestEnd) => void): void {
@@ -251,6 +258,7 @@ export class SimNode implements Host {
       case 'decided':
         if (effect.decision.kind === 'verify' && effect.decision.inputs['differingBlocks'] !== 0)
           this.#world.violation(`${this.name}: verify finds what nobody changed: ${effect.decision.result}`);
+        if (/^after-sb-.pri-discard/.test(effect.decision.rule)) this.#listener.onDiscarded();
         return;
       case 'closeDisk':
       case 'statusChanged':

@@ -45,6 +45,10 @@ export class DiskModel {
   failWrites = false;
   failReads = false;
   failFlushes = false;
+  /** Cannot be read until they are written again. */
+  readonly badBlocks = new Set<number>();
+  /** Cannot be read, whatever is written to them. */
+  readonly deadBlocks = new Set<number>();
 
   constructor(blockCount: number) {
     this.visible = new Uint32Array(blockCount);
@@ -68,6 +72,7 @@ export class DiskModel {
       if (op === 'write' && !(payload instanceof Stamps)) throw new Error('a write without its payload');
       const stamp = payload instanceof Stamps ? (payload.values[i] ?? 0) : 0;
       this.visible[first + i] = stamp;
+      this.badBlocks.delete(first + i);
       this.#unflushed.push({ block: first + i, stamp });
     }
     return 'ok';
@@ -75,7 +80,10 @@ export class DiskModel {
 
   read(offset: number, length: number): Stamps | null {
     const first = offset / blockBytes;
-    return this.failReads ? null : new Stamps([...this.visible.subarray(first, first + length / blockBytes)]);
+    const isBad = (_: unknown, i: number): boolean =>
+      this.badBlocks.has(first + i) || this.deadBlocks.has(first + i);
+    const values = [...this.visible.subarray(first, first + length / blockBytes)];
+    return this.failReads || values.some(isBad) ? null : new Stamps(values);
   }
 
   /** A flush covers what was complete when it was asked for, and nothing more. */

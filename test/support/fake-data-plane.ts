@@ -120,7 +120,7 @@ export function statusOf(definition: ResourceDefinition): ResourceStatus {
       : [],
     generation: { current: '00000000000000aa', bitmap: '0000000000000000', history: [] },
     splitBrain: false,
-    io: { reads: 1, writes: 2, readBytes: 4096, writtenBytes: 8192, flushes: 3 },
+    io: { reads: 1, writes: 2, readBytes: 4096, writtenBytes: 8192, flushes: 3, repairedReads: 0 },
     backing: { path: definition.backingPath ?? '/nowhere/data.img' },
     error: null,
   };

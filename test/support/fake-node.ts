@@ -140,7 +140,7 @@ function status(): unknown {
       lastError: null,
     })),
     generation: { current: '', bitmap: '', history: [] },
-    io: { reads: 0, writes: 0, flushes: 0 },
+    io: { reads: 0, writes: 0, flushes: 0, repairedReads: 0 },
     backing: { path: '' },
   };
 }

@@ -37,7 +37,10 @@ const resourceStatus = Type.Object({
     bitmap: Type.String(),
     history: Type.Array(Type.String()),
   }),
-  io: Type.Object({ reads: Type.Number(), writes: Type.Number(), flushes: Type.Number() }),
+  io: Type.Object({
+    ...{ reads: Type.Number(), writes: Type.Number(), flushes: Type.Number() },
+    repairedReads: Type.Number(),
+  }),
   backing: Type.Object({ path: Type.String() }),
 });
 export type ResourceStatus = Static<typeof resourceStatus>;

@@ -10,7 +10,7 @@ import type { Effect } from '../../replicator/core/effect.ts';
 import type { ClientOutcome, DiskOutcome, Event, LinkDownReason } from '../../replicator/core/event.ts';
 import type { MetadataImage, Superblock } from '../../replicator/core/metadata.ts';
 import { defaultCoreOptions } from '../../replicator/core/options.ts';
-import type { CoreOptions } from '../../replicator/core/options.ts';
+import type { CoreOptions, CorePolicies } from '../../replicator/core/options.ts';
 import type { Packet, Payload, PeerState } from '../../replicator/core/packet.ts';
 import type { CommandResult } from '../../replicator/core/refusal.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
@@ -59,7 +59,7 @@ export interface Asked {
 
 interface Node {
   readonly name: Name;
-  readonly options: CoreOptions;
+  options: CoreOptions;
   readonly disk: DiskModel;
   readonly metadata: MetadataModel;
   core: Core | null;
@@ -108,7 +108,7 @@ export class TwoCores {
       metadata: new MetadataModel({
         ...{ sizeBytes: this.sizeBytes, origin: 'created-empty', current: name === 'a' ? 0xan : 0xbn },
         ...{ bitmap: [], history: [], disk: 'Consistent', primary: false, writer: false, linked: false },
-        ...{ peerExcluded: false, detached: false },
+        ...{ partedAsPrimary: false, peerExcluded: false, detached: false },
         ...superblock,
       }),
       core: null,
@@ -265,6 +265,13 @@ export class TwoCores {
     this.#asked.set(id, asked);
     this.#tell(this.#nodes[name], { kind: 'command', id, command });
     return asked;
+  }
+
+  /** Other limits and policies, from now on and after a restart. */
+  configure(name: Name, policies: Partial<CorePolicies>): void {
+    const node = this.#nodes[name];
+    node.options = { ...node.options, ...policies };
+    this.#tell(node, { kind: 'configured', policies: node.options });
   }
 
   setClients(name: Name, count: number): void {
@@ -534,7 +541,8 @@ export class TwoCores {
   }
 
   #linkDown(node: Node, session: number, why: LinkDownReason): void {
-    if (node.session !== session) return;
+    // Both have closed it.
+    if (node.session !== session) return this.#connect();
     node.session = null;
     this.#tell(node, { kind: 'linkDown', session, why, detail: 'the test says so' });
     this.#connect();

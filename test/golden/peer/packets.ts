@@ -35,6 +35,10 @@ const kinds: { readonly [Kind in PacketKind]: readonly GoldenPacket[] } = {
           peerExcluded: false,
           dirtyBlocks: 5,
           discardMyData: true,
+          partedAsPrimary: true,
+          'after-sb-0pri': 'discard-sorts-first',
+          'after-sb-1pri': 'violently-as0p',
+          'after-sb-2pri': 'call-pri-lost-after-sb',
         },
       },
     },
@@ -176,6 +180,7 @@ const kinds: { readonly [Kind in PacketKind]: readonly GoldenPacket[] } = {
       },
     },
   ],
+  verifyStop: [{ name: 'verifyStop', packet: { kind: 'verifyStop' } }],
   verifyEnd: [{ name: 'verifyEnd', packet: { kind: 'verifyEnd' } }],
   newGeneration: [
     { name: 'newGeneration', packet: { kind: 'newGeneration', current: 0x8000000000000001n, history: [] } },
@@ -213,6 +218,9 @@ const kinds: { readonly [Kind in PacketKind]: readonly GoldenPacket[] } = {
       },
     },
   ],
+  giveUpRequest: [{ name: 'giveUpRequest', packet: { kind: 'giveUpRequest', id: 24 } }],
+  giveUpReply: [{ name: 'giveUpReply', packet: { kind: 'giveUpReply', id: 24, granted: true } }],
+  giveUpEnded: [{ name: 'giveUpEnded', packet: { kind: 'giveUpEnded' } }],
 };
 
 export const goldenPackets: readonly GoldenPacket[] = Object.values(kinds).flat();

@@ -388,19 +388,6 @@ test('onPeerLoss suspend: a write in flight is acknowledged once the peer is bac
   t.deepEqual(pair.differences(), []);
 });
 
-test('onPeerLoss suspend: promote with force goes on alone', (t) => {
-  const pair = flushed({ core: { onPeerLoss: 'suspend' } });
-  pair.cutLink();
-  pair.settle();
-  const write = pair.write('a', 0, 2);
-  pair.settle();
-  t.is(outcome(pair, 'a', promote), 'ok');
-  t.is(write.outcome, 'pending');
-  t.is(outcome(pair, 'a', promoteByForce), 'ok');
-  t.is(write.outcome, 'ok');
-  t.true(pair.metadata('a').superblock.peerExcluded);
-});
-
 test('a graceful disconnect of the Primary outdates the peer', (t) => {
   const pair = flushed();
   t.is(outcome(pair, 'a', disconnect), 'ok');

@@ -7,6 +7,7 @@ import { packetTypes } from '../../../replicator/wire/constants.ts';
 import { packetBodies } from '../../../replicator/wire/packet-body.ts';
 import { payloadKinds } from '../../../replicator/core/packet.ts';
 import type { PacketKind } from '../../../replicator/core/packet.ts';
+import { alwaysDisconnect } from '../../../replicator/core/after-split-brain.ts';
 import type { PeerState } from '../../../replicator/core/packet.ts';
 import { maxPayloadBytes } from '../../../replicator/core/vocabulary.ts';
 import { goldenBytes } from '../../golden/peer/packets.ts';
@@ -187,11 +188,11 @@ test(body, 'handoverReply', '000000000000001701ff', 'handoverReply.refusal.code'
 
 test('state: reserved flags and too many generations are refused', (t) => {
   const state = goldenBytes('state').subarray(32);
-  state.writeUInt8(0x20, 4);
+  state.writeUInt8(0x40, 4);
   t.is(verdict(withBody('state', state.toString('hex'))), 'state.flags');
   state.writeUInt8(0, 4);
   t.is(verdict(withBody('state', state.toString('hex'))), 'state');
-  state.writeUInt8(9, 37);
+  state.writeUInt8(9, 40);
   t.is(verdict(withBody('state', state.toString('hex'))), 'state.bitmap');
 });
 
@@ -338,6 +339,8 @@ const state: PeerState = {
   peerExcluded: true,
   dirtyBlocks: 0,
   discardMyData: false,
+  partedAsPrimary: false,
+  ...alwaysDisconnect,
 };
 
 test('the largest state fits its bound', (t) => {

@@ -1,6 +1,7 @@
 /** Any packet survives encoding and decoding, whatever the chunks. */
 import test from 'ava';
 import fc from 'fast-check';
+import { afterSb1priWords, afterSb2priWords } from '../../../replicator/core/after-split-brain.ts';
 import { refusalCodes } from '../../../replicator/core/refusal.ts';
 import type { Packet, PacketKind } from '../../../replicator/core/packet.ts';
 import { diskStates, protocols, roles } from '../../../replicator/core/vocabulary.ts';
@@ -52,6 +53,10 @@ const arbitraries: Arbitraries = {
       peerExcluded: bool,
       dirtyBlocks: fc.nat(),
       discardMyData: bool,
+      partedAsPrimary: bool,
+      'after-sb-0pri': fc.constantFrom('disconnect', 'discard-least-changes', 'discard-sorts-last'),
+      'after-sb-1pri': fc.constantFrom(...afterSb1priWords),
+      'after-sb-2pri': fc.constantFrom(...afterSb2priWords),
     }),
   }),
   bitmap: fc.record({ kind: kind('bitmap'), runs: ascendingRuns, last: bool }),
@@ -67,6 +72,7 @@ const arbitraries: Arbitraries = {
   verifyDigests: fc.record({ kind: kind('verifyDigests'), id: number }),
   verifyFailed: fc.record({ kind: kind('verifyFailed'), id: number }),
   verifyFound: fc.record({ kind: kind('verifyFound'), runs: ascendingRuns, last: bool }),
+  verifyStop: fc.record({ kind: kind('verifyStop') }),
   verifyEnd: fc.record({ kind: kind('verifyEnd') }),
   resyncFailed: fc.record({ kind: kind('resyncFailed'), id: number }),
   resyncStable: fc.record({ kind: kind('resyncStable'), runs: fc.array(run, { maxLength: 50 }) }),
@@ -100,6 +106,9 @@ const arbitraries: Arbitraries = {
   }),
   promoteRequest: fc.record({ kind: kind('promoteRequest'), id: number }),
   promoteReply: fc.record({ kind: kind('promoteReply'), id: number, granted: bool }),
+  giveUpRequest: fc.record({ kind: kind('giveUpRequest'), id: number }),
+  giveUpReply: fc.record({ kind: kind('giveUpReply'), id: number, granted: bool }),
+  giveUpEnded: fc.record({ kind: kind('giveUpEnded') }),
   handoverRequest: fc.record({ kind: kind('handoverRequest'), id: number, force: bool, dryRun: bool }),
   handoverReply: fc.record({
     kind: kind('handoverReply'),
