@@ -107,6 +107,7 @@ export class Inbound {
       case 'verifyDigests':
       case 'verifyFailed':
       case 'verifyFound':
+      case 'verifyStop':
       case 'verifyEnd':
         return core.verify.onPacket(packet, payload);
       default:
