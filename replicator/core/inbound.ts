@@ -44,6 +44,10 @@ export class Inbound {
     this.#queue = [];
   }
 
+  get size(): number {
+    return this.#queue.length;
+  }
+
   #handle(packet: Packet, payload: Payload | null): void {
     const core = this.#core;
     switch (packet.kind) {
@@ -108,6 +112,7 @@ export class Inbound {
       case 'verifyDigests':
       case 'verifyFailed':
       case 'verifyFound':
+      case 'verifyStop':
       case 'verifyEnd':
         return core.verify.onPacket(packet, payload);
       default:

@@ -213,6 +213,7 @@ export class Session {
     core.crashedPrimary = false;
     core.discardMyData = false;
     core.diskState = 'UpToDate';
+    core.solo.onDataFound(current);
     if (core.role === 'Primary') core.exposed = current;
     const writer = superblock.writer && current === superblock.current;
     this.confirm(
@@ -231,6 +232,7 @@ export class Session {
     if (core.hasDisk) {
       core.diskState = 'UpToDate';
       core.crashedPrimary = false;
+      core.solo.onDataFound(core.meta.superblock.current);
       return this.confirm(
         { kind: 'established' },
         { linked: true, disk: 'UpToDate', primary: core.role === 'Primary' },
@@ -496,22 +498,30 @@ export class Session {
 
   /**
    * A survivor is told from one that went down as well by its record of the loss. What it received is made stable
-   * first: once `linked` is cleared, this disk holds every write the lost Primary may have acknowledged.
+   * first: once `linked` is cleared, this disk holds every write the lost Primary may have acknowledged. Under protocol A
+   * and B that may be one that has arrived and is not written yet. A disk that fails at this holds less, and says nothing.
    */
   #recordLoss(): void {
     const core = this.#core;
     if (!core.meta.superblock.linked || this.#recordingLoss) return;
     this.#recordingLoss = true;
-    const record = (): void =>
-      core.meta.update({ linked: false }, {}, () => {
-        this.#recordingLoss = false;
-        this.introduce();
-      });
+    const record = (): void => core.meta.update({ linked: false }, {}, () => this.#onLossSettled());
     if (!core.hasDisk) return record();
-    core.disk.flush((outcome) => {
-      if (outcome === 'failed') core.disks.fail('a flush of the backing device failed');
-      record();
-    });
+    const flush = (): void => {
+      if (!core.hasDisk) return this.#onLossSettled();
+      core.disk.flush((outcome) => {
+        if (outcome === 'failed') core.disks.fail('a flush of the backing device failed');
+        if (core.hasDisk) record();
+        else this.#onLossSettled();
+      });
+    };
+    if (core.options.protocol === 'C') flush();
+    else core.peerWrites.whenApplied(flush);
+  }
+
+  #onLossSettled(): void {
+    this.#recordingLoss = false;
+    this.introduce();
   }
 
   /** For SyncStart: the resync begins with these as its two ends. */
