@@ -212,7 +212,7 @@ export class AdminCommands {
     switch (action) {
       case 'pause':
       case 'resume':
-        return this.#pause(action === 'pause', answer);
+        return answer(action === 'pause' ? core.pause.pause() : core.pause.resume());
       case 'invalidate':
         return this.#invalidate(answer);
       case 'invalidate-peer':
@@ -241,25 +241,6 @@ export class AdminCommands {
       default:
         return action satisfies never;
     }
-  }
-
-  #pause(paused: boolean, answer: Answer): void {
-    const { connection } = this.#core;
-    const isSyncing =
-      connection.conn === 'Connected' &&
-      (connection.phase.kind === 'syncSource' || connection.phase.kind === 'syncTarget');
-    if (!isSyncing) return answer(refuse('no-resync', 'no resync is running', 'look at the status'));
-    this.#core.send({ kind: 'resyncPause', paused });
-    this.onPeerPaused(paused);
-    answer(done(paused ? 'paused' : 'resumed'));
-  }
-
-  onPeerPaused(paused: boolean): void {
-    const { connection } = this.#core;
-    if (connection.conn !== 'Connected') return;
-    if (connection.phase.kind === 'syncTarget') connection.phase.sync.setPaused(paused);
-    else if (connection.phase.kind === 'syncSource') connection.phase.sync.isPaused = paused;
-    this.#core.changed();
   }
 
   #invalidate(answer: Answer): void {

@@ -104,6 +104,10 @@ function planCores(kind: Plan['kind'], prng: Prng): readonly [NodeCoreOptions, N
     handshakeTimeoutMs: 2_000,
     resyncWindowBytes: prng.pick([256 * 1024, 2 * mebibyte]),
     resyncWindowBusyBytes: 128 * 1024,
+    // Small devices and impatient tests: the least that a resync takes is more than it would be elsewhere.
+    resyncRateMin: prng.pick([1, 8]) * mebibyte,
+    resyncRateMax: prng.pick([0, 0, 4 * mebibyte]),
+    resyncStallMs: 3_000,
     checksumResync: prng.pick(['always', 'after-crash', 'never']),
   };
   if (kind === 'mismatch' && prng.chance(0.5))
