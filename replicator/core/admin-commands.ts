@@ -37,13 +37,7 @@ export class AdminCommands {
       case 'resync':
         return this.#resync(command.action, answer);
       case 'verify':
-        return answer(
-          refuse(
-            'not-supported',
-            'online verify is not built yet',
-            'resync invalidate copies everything again',
-          ),
-        );
+        return answer(this.#core.verify.onCommand(command.action, command.repair));
       case 'resize':
         return answer(
           refuse('not-supported', 'online resize is not built yet', 'define a larger resource and copy'),

@@ -14,7 +14,8 @@ export type Command =
   /** The shell has opened the backing device and its metadata again; the core re-negotiates. */
   | { readonly kind: 'attach' }
   | { readonly kind: 'resync'; readonly action: 'pause' | 'resume' | 'invalidate' | 'invalidate-peer' }
-  | { readonly kind: 'verify'; readonly action: 'start' | 'stop' }
+  /** `repair`: what turns out to differ is copied again; otherwise it is only reported. */
+  | { readonly kind: 'verify'; readonly action: 'start' | 'stop'; readonly repair: boolean }
   | { readonly kind: 'resize'; readonly sizeBytes: number }
   /** SIGTERM: demote, flush, say goodbye, record a clean stop. Always ends with `stopped`. */
   | { readonly kind: 'stop' };

@@ -32,6 +32,7 @@ import { Solo } from './solo.ts';
 import type { CoreStatus, SuspendReason } from './status.ts';
 import { reportStatus } from './status-report.ts';
 import type { DiskState, Generation } from './vocabulary.ts';
+import { Verify } from './verify.ts';
 import { WritePath } from './write-path.ts';
 
 /** A client request that waits for a gate to open; `fail` answers it without carrying it out. */
@@ -82,6 +83,7 @@ export class Core {
   readonly deadlines = new Deadlines(this);
   readonly admin = new AdminCommands(this);
   readonly disks = new DiskKeeper(this);
+  readonly verify = new Verify(this);
 
   #held: Held[] = [];
   #noDataSinceMs: number | null = null;
@@ -163,6 +165,8 @@ export class Core {
         return this.disk.onRead(event.id, event.payload, event.hole);
       case 'localFlushed':
         return this.disk.onFlushed(event.id, event.outcome);
+      case 'localDigested':
+        return this.disk.onDigested(event.id, event.digests);
       case 'metadataCommitted':
         return this.meta.onCommitted(event.id);
       case 'linkUp':
@@ -324,6 +328,7 @@ export class Core {
   /** Tells the peer, once it may know, what this node's disk and role are. */
   announce(): void {
     this.changed();
+    this.verify.onNodesChanged();
     if (this.connection.conn === 'Connected' && !isNegotiating(this.connection.phase)) {
       this.send({ kind: 'diskState', disk: this.diskState, role: this.role });
     }

@@ -31,10 +31,14 @@ export class Lineage {
     if (connection.phase.kind !== 'syncSource') return;
     if (core.outOfSync.blocks > 0)
       return core.session.breakProtocol(`syncFinished with ${core.outOfSync.blocks} blocks not proven`);
-    connection.phase.sync.end();
+    const { sync } = connection.phase;
+    sync.end();
     connection.phase = { kind: 'established' };
     connection.peer = { ...connection.peer, disk: 'UpToDate' };
-    core.out.decide('resync', 'finished', 'the peer is UpToDate', { current: formatGeneration(current) });
+    core.out.decide('resync', 'finished', 'the peer is UpToDate', {
+      current: formatGeneration(current),
+      ...sync.tally.facts(),
+    });
     core.out.log('info', 'resync finished, the peer is UpToDate');
     core.changed();
     const { superblock } = core.meta;
@@ -72,6 +76,7 @@ export class Lineage {
         now.phase = { kind: 'established' };
         core.out.decide('resync', 'finished', 'this node is UpToDate', {
           current: formatGeneration(current),
+          ...sync.tally.facts(),
         });
         core.out.log('info', 'resync finished, this node is UpToDate');
         if (core.role === 'Primary') core.solo.armShared(current);

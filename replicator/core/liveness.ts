@@ -50,6 +50,7 @@ export class Liveness {
       connection.lastPingMs = out.nowMs;
       core.send({ kind: 'ping' });
     }
+    core.verify.onTick();
     if (phase.kind === 'syncTarget') phase.sync.pump();
     if (phase.kind === 'syncSource' || phase.kind === 'syncTarget') core.changed();
     if (phase.kind === 'syncSource' && core.outOfSync.hasUnsaved && core.meta.isIdle) {

@@ -29,7 +29,12 @@ export interface CoreOptions {
   /** Resync requests in flight, in bytes: without and with client I/O. */
   readonly resyncWindowBytes: number;
   readonly resyncWindowBusyBytes: number;
+  /** When a resync that comes to this node compares hashes first, and copies only what differs (resync-method.ts). */
+  readonly checksumResync: ChecksumResync;
 }
+
+/** `after-crash`: where the marked blocks are suspects, most of them equal. */
+export type ChecksumResync = 'always' | 'after-crash' | 'never';
 
 /** What can change while the resource runs. */
 export type CorePolicies = Omit<
@@ -49,6 +54,7 @@ export const defaultCoreOptions = {
   handshakeTimeoutMs: 10_000,
   resyncWindowBytes: 8 * 1024 * 1024,
   resyncWindowBusyBytes: 1024 * 1024,
+  checksumResync: 'after-crash',
 } as const satisfies Partial<CoreOptions>;
 
 /** Randomness, handed in. */

@@ -12,6 +12,12 @@ export interface Payload {
   readonly byteLength: number;
 }
 
+/** Strong hashes of consecutive blocks, `digestBytes` each, in order. Made and compared by the driver. */
+export interface Digests extends Payload {
+  /** Where `other`, as many hashes that the peer sent, tells another one: blocks counted from the first, ascending. */
+  differing(other: Payload): readonly BlockRun[];
+}
+
 /** All that the handshake decision rests on. Sent by both sides first, and nothing else before it. */
 export interface PeerState {
   readonly sizeBytes: number;
@@ -57,7 +63,11 @@ export type Packet =
       readonly length: number;
       readonly zero: boolean;
     }
-  /** The source cannot read that range. */
+  /** As `resyncRequest`, with the hashes of the target's blocks as payload: only what differs is to be sent. */
+  | { readonly kind: 'digestRequest'; readonly id: number; readonly offset: number; readonly length: number }
+  /** These blocks of a `digestRequest` are equal. The rest of it follows as `resyncData`. */
+  | { readonly kind: 'resyncSame'; readonly id: number; readonly runs: readonly BlockRun[] }
+  /** The source cannot read that range, or a part of what is left of it. */
   | { readonly kind: 'resyncFailed'; readonly id: number }
   /** Target to source: these blocks are written and flushed at the target (the proof that clears their bits). */
   | { readonly kind: 'resyncStable'; readonly runs: readonly BlockRun[] }
@@ -121,6 +131,26 @@ export type Packet =
   | { readonly kind: 'resyncPause'; readonly paused: boolean }
   /** The receiver's data is to be overwritten from the sender. */
   | { readonly kind: 'invalidate' }
+  /** The sender compares both copies, from here on until `verifyEnd`. */
+  | { readonly kind: 'verifyStart' }
+  /** Hash this range. `mark`: say `verifyPoint` in the step that fixes what is hashed. */
+  | {
+      readonly kind: 'verifyRequest';
+      readonly id: number;
+      readonly offset: number;
+      readonly length: number;
+      readonly mark: boolean;
+    }
+  /** Writes before this in the stream are in the hashes that follow, writes after it are not. */
+  | { readonly kind: 'verifyPoint'; readonly id: number }
+  /** The hashes are the payload. */
+  | { readonly kind: 'verifyDigests'; readonly id: number }
+  /** The range cannot be read. */
+  | { readonly kind: 'verifyFailed'; readonly id: number }
+  /** These blocks of the receiver's are to be copied again from the sender: runs, ascending. The last packet has `last`. */
+  | { readonly kind: 'verifyFound'; readonly runs: readonly BlockRun[]; readonly last: boolean }
+  /** The verify is over; from the node that does not run it: it is to stop. */
+  | { readonly kind: 'verifyEnd' }
   | { readonly kind: 'ping' }
   | { readonly kind: 'pong' };
 
@@ -133,4 +163,10 @@ export interface BlockRun {
 export type PacketKind = Packet['kind'];
 
 /** Packets that carry a payload, whose length is not part of the packet itself. */
-export const payloadKinds: ReadonlySet<PacketKind> = new Set(['write', 'resyncData', 'readData']);
+export const payloadKinds: ReadonlySet<PacketKind> = new Set([
+  'write',
+  'resyncData',
+  'readData',
+  'digestRequest',
+  'verifyDigests',
+]);

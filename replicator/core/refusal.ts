@@ -19,6 +19,8 @@ export const refusalCodes = [
   'no-disk',
   'resync-running',
   'no-resync',
+  'verify-running',
+  'no-verify',
   'busy',
   'suspended',
   'not-supported',

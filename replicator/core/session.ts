@@ -14,6 +14,7 @@ import type { Superblock, Transaction } from './metadata.ts';
 import { settleLineage } from './metadata-keeper.ts';
 import type { Packet, Payload, PeerState } from './packet.ts';
 import { assert } from './out.ts';
+import { comparesHashes } from './resync-method.ts';
 import { ResyncSource } from './resync-source.ts';
 import { SyncStart } from './sync-start.ts';
 
@@ -144,10 +145,16 @@ export class Session {
     connection.peer = { role: peer.role, disk: peer.disk };
     connection.peerCurrent = peer.current;
     core.changed();
-    this.#follow(connection, rule, verdict, peer);
+    this.#follow(connection, rule, verdict, self, peer);
   }
 
-  #follow(connection: Connected, rule: HandshakeRule, verdict: Verdict, peer: PeerState): void {
+  #follow(
+    connection: Connected,
+    rule: HandshakeRule,
+    verdict: Verdict,
+    self: PeerState,
+    peer: PeerState,
+  ): void {
     const core = this.#core;
     switch (verdict.kind) {
       case 'in-sync':
@@ -165,7 +172,11 @@ export class Session {
         }
         core.discardMyData = false;
         if (verdict.source === 'self') return this.#syncStart.asSource(connection, peer, verdict.full);
-        return this.#syncStart.asTarget(connection, peer);
+        return this.#syncStart.asTarget(
+          connection,
+          peer,
+          comparesHashes(core.options.checksumResync, rule, verdict.full, self, peer),
+        );
       case 'diskless':
         return this.#recordDiskless(connection, verdict.newest, peer);
       case 'no-data':
@@ -297,6 +308,13 @@ export class Session {
       case 'resyncRequest':
         if (phase.kind === 'syncSource') phase.sync.onRequest(packet.id, packet.offset, packet.length);
         return;
+      case 'digestRequest':
+        if (phase.kind === 'syncSource')
+          phase.sync.onDigestRequest(packet.id, packet.offset, packet.length, payload);
+        return;
+      case 'resyncSame':
+        if (phase.kind === 'syncTarget') phase.sync.onSame(packet.id, packet.runs);
+        return;
       case 'resyncStable':
         if (phase.kind === 'syncSource') phase.sync.onStable(packet.runs);
         return;
@@ -339,6 +357,7 @@ export class Session {
     const wasMirroring = core.isMirroring;
     connection.peer = { role, disk };
     core.changed();
+    core.verify.onNodesChanged();
     if (wasMirroring && !core.isMirroring) {
       this.#onPeerDataLost();
       this.#secureOnlyCopy(role);
@@ -450,6 +469,7 @@ export class Session {
     core.out.decide('peer-loss', why, detail, { role: core.role, replicating: wasReplicating });
     this.#onPeerDataLost();
     sync?.end();
+    core.verify.onSessionEnded(detail);
     core.solo.onSessionEnded();
     core.reads.onSessionEnded();
     core.roles.onSessionEnded();

@@ -299,6 +299,8 @@ class Driver implements ResourceNode {
         );
       case 'readLocal':
         return this.#io.read(effect.id, effect.offset, effect.length, effect.wantHole);
+      case 'digestLocal':
+        return this.#io.digest(effect.id, effect.offset, effect.length);
       case 'flushLocal':
         return this.#io.flush(effect.id);
       case 'commit':

@@ -93,6 +93,8 @@ const refusalCodeCodes = codeTable<RefusalCode>({
   'address-unusable': 31,
   'tls-unusable': 32,
   suspended: 33,
+  'verify-running': 40,
+  'no-verify': 41,
 });
 
 /** One byte of count, then the generations. */

@@ -71,6 +71,10 @@ function peerWords(peer: PeerStatus): readonly string[] {
     if (etaSeconds !== null) words.push(`eta:${Math.ceil(etaSeconds)}s`);
   }
   if (peer.outOfSyncBytes > 0) words.push(`out-of-sync:${formatSize(peer.outOfSyncBytes)}`);
+  if (peer.verify && peer.verify.differingBytes > 0)
+    words.push(`verify-found:${formatSize(peer.verify.differingBytes)}`);
+  if (peer.verify && peer.verify.unreadableBytes > 0)
+    words.push(`verify-unreadable:${formatSize(peer.verify.unreadableBytes)}`);
   return words;
 }
 

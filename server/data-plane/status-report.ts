@@ -94,6 +94,7 @@ function peersOf(definition: ResourceDefinition, peer: PeerStatus): ResourceStat
       address: mirror.peerAddress,
       ...peer,
       sync: peer.sync === null ? null : { ...peer.sync },
+      verify: peer.verify === null ? null : { ...peer.verify },
     },
   ];
 }
@@ -105,5 +106,6 @@ const unknownPeer: PeerStatus = {
   diskState: 'DUnknown',
   outOfSyncBytes: 0,
   sync: null,
+  verify: null,
   lastError: null,
 };

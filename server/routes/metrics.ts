@@ -129,6 +129,11 @@ function resourceMetrics(registry: Registry): (all: readonly ResourceStatus[]) =
     'Extent of the resync under way.',
     (p) => p.sync?.totalBytes ?? 0,
   );
+  peerGauge(
+    'lockstep_peer_verify_differing_bytes',
+    'Found to differ by the last online verify.',
+    (p) => p.verify?.differingBytes ?? 0,
+  );
   counter('lockstep_resource_reads_total', 'Reads of clients.', (s) => s.io.reads);
   counter('lockstep_resource_writes_total', 'Writes of clients.', (s) => s.io.writes);
   counter('lockstep_resource_read_bytes_total', 'Bytes clients read.', (s) => s.io.readBytes);

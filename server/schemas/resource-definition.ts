@@ -66,6 +66,12 @@ export const Policies = Type.Object(
     probeTimeoutMs: timer('how long a lost peer is given to say whether it took over', 50, 60_000),
     resyncWindowBytes: window('resync in flight while no client is active'),
     resyncWindowBusyBytes: window('resync in flight beside client I/O'),
+    checksumResync: Type.Optional(
+      Type.Enum(['always', 'after-crash', 'never'], {
+        description:
+          '"always", "after-crash" (the default) or "never": when a resync to this node compares hashes and copies only what differs',
+      }),
+    ),
   },
   closed,
 );

@@ -125,6 +125,7 @@ const badCommands: readonly (readonly [string, object | undefined, RegExp])[] = 
   ['resync', undefined, /"action" is missing/],
   ['resync', { action: 'stop' }, /"action" must be "pause"/],
   ['verify', { action: 'pause' }, /"action" must be "start" or "stop"/],
+  ['verify', { action: 'start', repair: 'no' }, /"repair" must be true/],
   ['resize', { size: 4097 }, /multiple of 4096/],
   ['resize', undefined, /"size" is missing/],
 ];

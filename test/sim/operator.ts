@@ -20,6 +20,7 @@ export const actions = [
   'demote',
   'invalidate',
   'pause',
+  'verify',
   'restart',
   'split',
   'move-client',
@@ -124,6 +125,8 @@ export class Operator {
       case 'pause':
         this.#order(node, { kind: 'resync', action: 'pause' });
         return this.#repairLater(() => this.#order(node, { kind: 'resync', action: 'resume' }));
+      case 'verify':
+        return this.#order(node, { kind: 'verify', action: 'start', repair: true });
       case 'restart':
         return this.#restart(node);
       case 'split':

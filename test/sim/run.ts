@@ -121,6 +121,7 @@ function planHistory(prng: Prng, onPeerLoss: 'continue' | 'suspend'): Plan {
         handshakeTimeoutMs: 2_000,
         resyncWindowBytes: prng.pick([256 * 1024, 2 * mebibyte]),
         resyncWindowBusyBytes: 128 * 1024,
+        checksumResync: prng.pick(['always', 'after-crash', 'never']),
       },
       client: {
         workers: prng.between(1, 6),

@@ -12,7 +12,7 @@ import type { CoreStatus } from '../../replicator/core/status.ts';
 import { formatGeneration } from '../../replicator/core/vocabulary.ts';
 import { describe } from './describe.ts';
 import type { Prng } from './prng.ts';
-import { SimPayload } from './sim-disk.ts';
+import { SimDigests, SimPayload } from './sim-disk.ts';
 import type { SimDisk } from './sim-disk.ts';
 import type { SimMetadata } from './sim-metadata.ts';
 import type { Host, SimNetwork } from './sim-network.ts';
@@ -227,6 +227,11 @@ export class SimNode implements Host {
         );
       case 'readLocal':
         return this.disk.read(effect.offset, effect.length, (sectors) => this.#onRead(effect, sectors));
+      case 'digestLocal':
+        return this.disk.read(effect.offset, effect.length, (sectors) => {
+          const digests = sectors === null ? null : new SimDigests(sectors);
+          this.#tell({ kind: 'localDigested', id: effect.id, digests });
+        });
       case 'flushLocal':
         return this.disk.flush((outcome) => this.#tell({ kind: 'localFlushed', id: effect.id, outcome }));
       case 'commit':
@@ -252,6 +257,8 @@ export class SimNode implements Host {
         return this.#serve(effect.serve);
       case 'decided':
         if (/^after-sb-.pri-discard/.test(effect.decision.rule)) this.#listener.onDiscarded();
+        if (effect.decision.kind === 'verify' && effect.decision.inputs['differingBlocks'] !== 0)
+          this.#world.violation(`${this.name}: verify finds what nobody changed: ${effect.decision.result}`);
         return;
       case 'closeDisk':
       case 'statusChanged':

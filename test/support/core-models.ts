@@ -1,8 +1,8 @@
 /** Disk and metadata as test/support/two-cores.ts models them: plain arrays, and nothing happens by itself. */
 import type { DiskOutcome } from '../../replicator/core/event.ts';
 import type { ActiveRange, MetadataImage, Superblock, Transaction } from '../../replicator/core/metadata.ts';
-import type { MirrorOp, Payload } from '../../replicator/core/packet.ts';
-import { blockBytes } from '../../replicator/core/vocabulary.ts';
+import type { BlockRun, Digests, MirrorOp, Payload } from '../../replicator/core/packet.ts';
+import { blockBytes, digestBytes } from '../../replicator/core/vocabulary.ts';
 
 /** One stamp per block. */
 export class Stamps implements Payload {
@@ -14,6 +14,25 @@ export class Stamps implements Payload {
 
   get byteLength(): number {
     return this.values.length * blockBytes;
+  }
+}
+
+/** A stamp is its own hash. */
+export class StampDigests implements Digests {
+  readonly values: readonly number[];
+
+  constructor(values: readonly number[]) {
+    this.values = values;
+  }
+
+  get byteLength(): number {
+    return this.values.length * digestBytes;
+  }
+
+  differing(other: Payload): readonly BlockRun[] {
+    if (!(other instanceof StampDigests)) throw new Error('compared with something else than hashes');
+    const blocks = [...this.values.keys()].filter((block) => this.values[block] !== other.values[block]);
+    return blocks.map((first) => ({ first, count: 1 }));
   }
 }
 

@@ -113,6 +113,7 @@ export function statusOf(definition: ResourceDefinition): ResourceStatus {
             diskState: 'UpToDate',
             outOfSyncBytes: 0,
             sync: null,
+            verify: null,
             lastError: null,
           },
         ]

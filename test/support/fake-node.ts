@@ -136,6 +136,7 @@ function status(): unknown {
       diskState: connected ? 'UpToDate' : 'DUnknown',
       outOfSyncBytes: 0,
       sync: null,
+      verify: null,
       lastError: null,
     })),
     generation: { current: '', bitmap: '', history: [] },

@@ -20,6 +20,15 @@ const resourceStatus = Type.Object({
       diskState: Type.String(),
       outOfSyncBytes: Type.Number(),
       lastError: Type.Union([Type.String(), Type.Null()]),
+      verify: Type.Union([
+        Type.Null(),
+        Type.Object({
+          state: Type.String(),
+          checkedBytes: Type.Number(),
+          differingBytes: Type.Number(),
+          unreadableBytes: Type.Number(),
+        }),
+      ]),
       sync: Type.Union([Type.Null(), Type.Object({ doneBytes: Type.Number(), totalBytes: Type.Number() })]),
     }),
   ),

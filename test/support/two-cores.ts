@@ -15,7 +15,7 @@ import type { Packet, Payload, PeerState } from '../../replicator/core/packet.ts
 import type { CommandResult } from '../../replicator/core/refusal.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
 import { blockBytes, extentBytes } from '../../replicator/core/vocabulary.ts';
-import { DiskModel, MetadataModel, Stamps } from './core-models.ts';
+import { DiskModel, MetadataModel, StampDigests, Stamps } from './core-models.ts';
 
 export type Name = 'a' | 'b';
 export const names: readonly Name[] = ['a', 'b'];
@@ -25,6 +25,7 @@ export const blocksPerExtent = extentBytes / blockBytes;
 export type StepKind =
   | 'write'
   | 'read'
+  | 'digest'
   | 'flush'
   | 'commit'
   | 'committed'
@@ -152,6 +153,11 @@ export class TwoCores {
     let done = 0;
     while (done < count && this.#step(() => 0)) done++;
     return done;
+  }
+
+  /** Carries out one step that is not held; whether there was one. */
+  settleSome(choose: (count: number) => number): boolean {
+    return this.#step(choose);
   }
 
   /** Keeps steps of a kind back on a node, and what has to come after them; the returned function lets go. */
@@ -413,6 +419,12 @@ export class TwoCores {
           const payload = node.disk.read(effect.offset, effect.length);
           const hole = effect.wantHole && payload !== null && payload.values.every((stamp) => stamp === 0);
           this.#tell(node, { kind: 'localRead', id: effect.id, payload: hole ? null : payload, hole });
+        });
+      case 'digestLocal':
+        return this.#later(node, 'digest', null, () => {
+          const stamps = node.disk.read(effect.offset, effect.length);
+          const digests = stamps === null ? null : new StampDigests(stamps.values);
+          this.#tell(node, { kind: 'localDigested', id: effect.id, digests });
         });
       case 'flushLocal': {
         const covered = node.disk.beginFlush();

@@ -91,7 +91,7 @@ test('what was written since the last flush the peer completed is out of sync, a
   t.is(summary(pair, 'b'), mirroringSecondary);
   const requested = pair
     .sent('b')
-    .flatMap((packet) => (packet.kind === 'resyncRequest' ? [packet.offset / 4096] : []));
+    .flatMap((packet) => (packet.kind === 'digestRequest' ? [packet.offset / 4096] : []));
   t.deepEqual(requested, [20, 30]);
 });
 
@@ -190,7 +190,7 @@ test('a cut without writes: no new generation, and only what was not flushed is 
   t.is(pair.metadata('b').superblock.current, before);
   const copied = pair
     .sent('b')
-    .flatMap((packet) => (packet.kind === 'resyncRequest' ? [packet.offset / 4096] : []));
+    .flatMap((packet) => (packet.kind === 'digestRequest' ? [packet.offset / 4096] : []));
   t.deepEqual(copied, [7]);
 });
 

@@ -22,6 +22,7 @@ test('the status of a Primary that mirrors', (t) => {
       diskState: 'UpToDate',
       outOfSyncBytes: 0,
       sync: null,
+      verify: null,
       lastError: null,
     },
     generation: { current, bitmap: 0n, history },

@@ -64,6 +64,15 @@ const arbitraries: Arbitraries = {
   syncReady: fc.record({ kind: kind('syncReady') }),
   resyncRequest: fc.record({ kind: kind('resyncRequest'), id: number, offset, length }),
   resyncData: fc.record({ kind: kind('resyncData'), id: number, offset, length, zero: bool }),
+  digestRequest: fc.record({ kind: kind('digestRequest'), id: number, offset, length }),
+  resyncSame: fc.record({ kind: kind('resyncSame'), id: number, runs: ascendingRuns }),
+  verifyStart: fc.record({ kind: kind('verifyStart') }),
+  verifyRequest: fc.record({ kind: kind('verifyRequest'), id: number, offset, length, mark: bool }),
+  verifyPoint: fc.record({ kind: kind('verifyPoint'), id: number }),
+  verifyDigests: fc.record({ kind: kind('verifyDigests'), id: number }),
+  verifyFailed: fc.record({ kind: kind('verifyFailed'), id: number }),
+  verifyFound: fc.record({ kind: kind('verifyFound'), runs: ascendingRuns, last: bool }),
+  verifyEnd: fc.record({ kind: kind('verifyEnd') }),
   resyncFailed: fc.record({ kind: kind('resyncFailed'), id: number }),
   resyncStable: fc.record({ kind: kind('resyncStable'), runs: fc.array(run, { maxLength: 50 }) }),
   syncFinished: fc.record({ kind: kind('syncFinished'), current: generation }),
@@ -127,6 +136,10 @@ function payloadOf(of: Packet, byte: number): Buffer | null {
       return of.zero ? null : Buffer.alloc(of.length, byte);
     case 'readData':
       return Buffer.alloc(1 + byte, byte);
+    case 'digestRequest':
+      return Buffer.alloc(Math.ceil(of.length / 4096) * 32, byte);
+    case 'verifyDigests':
+      return Buffer.alloc((1 + (byte % 7)) * 32, byte);
     default:
       return null;
   }
