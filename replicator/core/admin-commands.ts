@@ -10,6 +10,8 @@ type Answer = (result: CommandResult) => void;
 export class AdminCommands {
   readonly #core: Core;
   #stopping = false;
+  /** Counts orders to connect: a disconnect that still waits for the disk is overtaken by a later one. */
+  #connects = 0;
 
   constructor(core: Core) {
     this.#core = core;
@@ -63,7 +65,10 @@ export class AdminCommands {
       );
     }
     const isUp = core.connection.conn === 'Connected';
-    if (isUp && !discardMyData) return answer(done('already connected'));
+    if (isUp && !discardMyData) {
+      if (!dryRun) this.#connects++;
+      return answer(done('already connected'));
+    }
     if (isUp)
       return answer(
         refuse(
@@ -75,6 +80,7 @@ export class AdminCommands {
     const what = discardMyData ? 'connect, and give up what only this node has written' : 'connect';
     const givenUp = discardMyData ? [`what only this node has written since the nodes parted`] : [];
     if (dryRun) return answer(done(`would ${what}`, givenUp));
+    this.#connects++;
     core.discardMyData = discardMyData;
     if (core.connection.conn === 'StandAlone') {
       core.lastError = null;
@@ -101,7 +107,11 @@ export class AdminCommands {
     }
     // From the goodbye on the peer's copy counts no more, and with it what only its cache has kept.
     if (core.role === 'Primary' && core.connection.conn === 'Connected' && !isSecure) {
-      return this.#secureOwn(answer, () => this.#disconnect(answer, true));
+      const connects = this.#connects;
+      return this.#secureOwn(answer, () => {
+        if (connects === this.#connects) return this.#disconnect(answer, true);
+        answer(refuse('busy', 'a later connect has overtaken this disconnect', 'disconnect again'));
+      });
     }
     core.send({ kind: 'goodbye', reason: 'disconnect', outdate: core.role === 'Primary' });
     core.session.close('admin', 'TearDown', 'disconnected by an operator');

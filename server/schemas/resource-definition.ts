@@ -30,7 +30,7 @@ export const Policies = Type.Object(
     onPeerLoss: Type.Optional(
       Type.Enum(['continue', 'suspend'], {
         description:
-          '"continue" (alone, once that is recorded) or "suspend" (hold I/O until the peer is back)',
+          '"continue" (alone, once that is recorded) or "suspend" (hold I/O until the peer is back or promote is forced)',
       }),
     ),
     'after-sb-0pri': Type.Optional(

@@ -113,10 +113,10 @@ export class SimNode implements Host {
   #published: PeerState | null = null;
   #serving = false;
   #nextId = 1;
-  /** Of the last request of each kind since the last tick. */
-  #latency: ClientLatency = noLatency;
   /** Client requests that this process has not answered, those of clients that are gone among them. */
   #unanswered = 0;
+  /** Of the last request of each kind since the last tick. */
+  #latency: ClientLatency = noLatency;
   readonly #requests = new Map<number, PendingRequest>();
   readonly #commands = new Map<number, PendingCommand>();
   /** Requests of clients that have gone; they may still be carried out. */
@@ -155,7 +155,7 @@ export class SimNode implements Host {
     this.#core = makeCore(core, { newGeneration: () => this.#prng.bits64() });
     const outcome = { kind: 'opened', image: this.metadata.image() } as const;
     // As the driver does: before anything else the core is told the time.
-    this.#tell(this.#tick());
+    this.#tell({ kind: 'tick', nowMs: this.#clockMs(), clientLatency: noLatency });
     this.#tell({ kind: 'diskOpened', id: 0, outcome });
     this.#scheduleTick();
   }
@@ -199,7 +199,7 @@ export class SimNode implements Host {
     this.#world.trace(() => `${this.name} goes on, with ${this.#events.length} events waiting`);
     this.#frozen = false;
     // Timers first, or what has arrived: both happen.
-    const tick = this.#tick();
+    const tick: Event = { kind: 'tick', nowMs: this.#clockMs(), clientLatency: noLatency };
     if (this.#prng.chance(0.5)) this.#events.unshift(tick);
     else this.#events.push(tick);
     this.#work();
@@ -513,17 +513,13 @@ export class SimNode implements Host {
     this.#world.after((tickMs * (0.9 + this.#prng.int(200) / 1000)) / this.#options.clockSpeed, () => {
       if (process !== this.#process) return;
       if (!this.#frozen) {
-        this.#tell(this.#tick());
+        const clientLatency = this.#latency;
+        this.#latency = noLatency;
+        this.#tell({ kind: 'tick', nowMs: this.#clockMs(), clientLatency });
         this.#checkCommands();
       }
       this.#scheduleTick();
     });
-  }
-
-  #tick(): Event {
-    const clientLatency = this.#latency;
-    this.#latency = noLatency;
-    return { kind: 'tick', nowMs: this.#clockMs(), clientLatency };
   }
 
   #clockMs(): number {
