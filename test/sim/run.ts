@@ -87,6 +87,7 @@ function settle(cluster: Cluster, fate: Fate): void {
   if (!client.isIdle) return world.violation('liveness', `a request never ends: ${cluster.describe()}`);
   if (!isServed()) return world.violation('liveness', `it never gets well: ${cluster.describe()}`);
   world.run(world.nowMs + 1000);
+  world.run(world.nowMs + 15_000, () => nodes.every(({ disk }) => disk.isIdle), 10);
   if (world.violations.length > 0) return;
   cluster.checkAlways();
   checkIdentical(cluster);
