@@ -126,7 +126,7 @@ function planCores(kind: Plan['kind'], prng: Prng): readonly [NodeCoreOptions, N
     ...(prng.chance(0.1) ? planPolicies(prng) : {}),
     activityLogExtents: prng.pick([7, 40, 1237]),
     onPeerLoss: prng.chance(0.5) ? 'suspend' : 'continue',
-    peerTimeoutMs: prng.pick([600, 1_000, 3_000]),
+    peerTimeoutMs: prng.pick([1_000, 1_500, 3_000]),
     resyncWindowBytes: prng.pick([512 * 1024, 8 * mebibyte]),
     resyncWindowBusyBytes: prng.pick([64 * 1024, 512 * 1024]),
   };
