@@ -82,13 +82,17 @@ function settle(cluster: Cluster, fate: Fate): void {
   // The client goes on for a while after all is well.
   world.run(world.nowMs + 500);
   client.stop();
-  world.run(untilMs, () => client.isIdle && isServed(), 10);
+  // An order given before may be carried out only now: it is well when it stays so.
+  const isQuiet = (): boolean =>
+    client.isIdle && isServed() && nodes.every(({ disk, metadata }) => disk.isIdle && metadata.isIdle);
+  do {
+    world.run(untilMs, isQuiet, 10);
+    if (world.violations.length > 0) return;
+    world.run(world.nowMs + 1000);
+  } while (!isQuiet() && world.nowMs < untilMs);
   if (world.violations.length > 0) return;
   if (!client.isIdle) return world.violation('liveness', `a request never ends: ${cluster.describe()}`);
   if (!isServed()) return world.violation('liveness', `it never gets well: ${cluster.describe()}`);
-  world.run(world.nowMs + 1000);
-  world.run(world.nowMs + 15_000, () => nodes.every(({ disk }) => disk.isIdle), 10);
-  if (world.violations.length > 0) return;
   cluster.checkAlways();
   checkIdentical(cluster);
   checkEmpty(cluster);
