@@ -119,7 +119,9 @@ export class WritePath {
       this.#letGo(write);
       return this.#answer(write, 'ESHUTDOWN');
     }
-    if (core.holdReason() !== null || core.solo.blocksWrite()) {
+    // Or the disk went and came back, with a new log in which the write's extents are not active (W4).
+    const isStale = write.log !== null && write.log !== core.log;
+    if (isStale || core.holdReason() !== null || core.solo.blocksWrite()) {
       this.#letGo(write);
       return this.#start(write);
     }

@@ -391,3 +391,23 @@ test('a write in flight when both the peer and then the own disk go is not ackno
   t.deepEqual(pair.differences(), []);
   t.deepEqual(pair.lostBlocks('b'), []);
 });
+
+test('a write that waited while the disk went and came back asks for its extents anew before it is issued', (t) => {
+  const pair = flushed();
+  const releaseWrites = pair.hold('write', 'a');
+  const stuck = pair.write('a', 0, 5);
+  const waiting = pair.write('a', 0, 6);
+  pair.settle();
+  run(pair, 'a', detachByForce);
+  const attached = pair.command('a', attach);
+  pair.settle();
+  t.is(attached.result?.ok, true);
+  t.deepEqual(pair.metadata('a').activeExtents, []);
+  releaseWrites();
+  pair.settle();
+  t.deepEqual([stuck.outcome, waiting.outcome], ['ok', 'ok']);
+  // Extents stay active until they have to make room.
+  t.deepEqual(pair.metadata('a').activeExtents, [0]);
+  t.deepEqual(pair.differences(), []);
+  t.deepEqual(pair.lostBlocks('a'), []);
+});
