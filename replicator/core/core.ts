@@ -198,6 +198,8 @@ export class Core {
     this.liveness.onTick(sinceLastMs);
     this.solo.onTick();
     this.roles.onTick();
+    // What stood in the way of a checkpoint may have ended.
+    if (this.log.waitingCount > 0) this.writes.pumpLog();
     this.#expireNoData();
   }
 
