@@ -50,7 +50,7 @@ export class Expectations {
   /** Of each sector: when the latest zeroes or trim that is over ended, 0 if there was none. */
   readonly #zeroed: Uint32Array;
   readonly #touched: Uint8Array;
-  /** Blocks of which nothing is expected, by when that began: until an acknowledged write of a later time covers them. */
+  /** Blocks of which nothing is expected, by when that began: until a write of a later time covers them that is on stable storage. */
   readonly #spoiled = new Map<number, number>();
 
   constructor(sectorCount: number) {
@@ -95,10 +95,8 @@ export class Expectations {
     this.#end(record);
     if (op === 'trim' || (record.atRisk && !fua)) return;
     record.firm = true;
-    record.durable = fua;
     raise(this.#firm, record);
-    if (this.#spoiled.size > 0) this.#mend(record);
-    if (fua) raise(this.#durable, record);
+    if (fua) this.#settle(record);
     else this.#unflushed.add(record);
   }
 
@@ -121,9 +119,14 @@ export class Expectations {
     this.#clock++;
     for (const record of records) {
       if (!this.#unflushed.delete(record)) continue;
-      record.durable = true;
-      raise(this.#durable, record);
+      this.#settle(record);
     }
+  }
+
+  #settle(record: WriteRecord): void {
+    record.durable = true;
+    raise(this.#durable, record);
+    if (this.#spoiled.size > 0) this.#mend(record);
   }
 
   /** A disk has silently gone wrong there: until it is written again, the block may hold anything. */

@@ -4,6 +4,7 @@
  * acknowledged is in the lineage of the data that goes on when they meet, or a split brain is reported first (W7, W13).
  */
 import type { Superblock } from '../../replicator/core/metadata.ts';
+import type { CoreStatus } from '../../replicator/core/status.ts';
 import type { Generation } from '../../replicator/core/vocabulary.ts';
 import { formatGeneration } from '../../replicator/core/vocabulary.ts';
 import type { SimNode } from './sim-node.ts';
@@ -59,26 +60,37 @@ export class GenerationWatch {
     if (this.#latest.size === 0) return;
     const [a, b] = this.#nodes;
     const [statusA, statusB] = [a.status(), b.status()];
-    if (statusA?.splitBrain === true || statusB?.splitBrain === true) return this.forgive();
+    if (isDecisionDue(statusA) || isDecisionDue(statusB)) return this.forgive();
     // Each of both has to say so: what a broken connection has left behind on one side means nothing yet.
     const replications = `${statusA?.peer?.replication} ${statusB?.peer?.replication}`;
     const isEqual = statusA?.diskState === 'UpToDate' && statusB?.diskState === 'UpToDate';
-    if (replications === 'Established Established' && isEqual) this.#expectLineage(a);
+    if (replications === 'Established Established' && isEqual) this.#expectLineage(a, b);
     else if (replications === 'SyncSource SyncTarget') this.#expectLineage(a);
     else if (replications === 'SyncTarget SyncSource') this.#expectLineage(b);
   }
 
-  /** The copy that goes on has, or descends from, whatever was acknowledged. */
-  #expectLineage(copy: SimNode): void {
-    const { superblock } = copy.metadata;
+  /**
+   * The copy that goes on has, or descends from, whatever was acknowledged. Of two equal ones, the Secondary may be about to
+   * record the Primary's newest generation.
+   */
+  #expectLineage(copy: SimNode, equal = copy): void {
     for (const [node, generation] of this.#latest) {
-      if (isInLineage(superblock, generation)) continue;
+      if (isInLineage(copy.metadata.superblock, generation)) continue;
+      if (isInLineage(equal.metadata.superblock, generation)) continue;
       return this.#world.violation(
         'generations',
         `the data of ${copy.name} goes on without generation ${formatGeneration(generation)}, in which ${node.name} has acknowledged a write, and nobody was told of a split brain`,
       );
     }
   }
+}
+
+/** Split brain, or data that has nothing in common: an operator has to say which copy is to go. */
+export function isDecisionDue(status: CoreStatus | null): boolean {
+  if (status === null) return false;
+  const isUnrelated =
+    status.peer?.connection === 'StandAlone' && status.peer.lastError?.includes('unrelated') === true;
+  return status.splitBrain || isUnrelated;
 }
 
 function isInLineage({ current, bitmap, history }: Superblock, generation: Generation): boolean {

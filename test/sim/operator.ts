@@ -4,6 +4,7 @@
  */
 import type { Command } from '../../replicator/core/command.ts';
 import type { Cluster } from './cluster.ts';
+import { isDecisionDue } from './generation-watch.ts';
 import type { Prng } from './prng.ts';
 import type { Cut } from './sim-network.ts';
 import type { SimNode } from './sim-node.ts';
@@ -210,7 +211,7 @@ export class Operator {
       this.#cluster.settle();
       this.#attachDisks();
       if (!this.#running) for (const node of this.#cluster.nodes) node.start();
-      if (this.#cluster.nodes.some(needsDecision)) this.#resolve();
+      if (this.#cluster.nodes.some((node) => isDecisionDue(node.status()))) this.#resolve();
       else this.#findPrimary();
       this.#supervise();
     });
@@ -326,15 +327,6 @@ export class Operator {
   #later(maxMs: number, run: () => void): void {
     this.#cluster.world.after(this.#prng.between(1, maxMs), run);
   }
-}
-
-/** Split brain, or data that has nothing in common: an operator has to say which copy is to go. */
-function needsDecision(node: SimNode): boolean {
-  const status = node.status();
-  if (status === null) return false;
-  const isUnrelated =
-    status.peer?.connection === 'StandAlone' && status.peer.lastError?.includes('unrelated') === true;
-  return status.splitBrain || isUnrelated;
 }
 
 function isWithoutData(node: SimNode): boolean {

@@ -2,7 +2,7 @@
 import { Core } from '../../replicator/core/core.ts';
 import { Cluster } from './cluster.ts';
 import type { ClusterOptions } from './cluster.ts';
-import { checkEmpty, checkIdentical } from './checkers.ts';
+import { checkEmpty, checkIdentical, isEmpty } from './checkers.ts';
 import { actions, Operator } from './operator.ts';
 import type { OperatorOptions } from './operator.ts';
 import { Prng } from './prng.ts';
@@ -57,7 +57,11 @@ function settle(cluster: Cluster, operator: Operator): void {
   world.trace(() => '-- everything is put right');
   operator.putRight();
   const untilMs = world.nowMs + settleMsMax;
-  const isServed = (): boolean => cluster.isHealthy && nodes.some((node) => node.isServing);
+  const isServed = (): boolean =>
+    cluster.isHealthy &&
+    nodes.some((node) => node.isServing) &&
+    // A command of before may have to wait for the disk, and then disturb what was well.
+    nodes.every((node) => node.commandsUnderWay === 0);
   world.run(untilMs, isServed, 10);
   // The client goes on for a while after all is well.
   world.run(world.nowMs + 500);
@@ -67,6 +71,8 @@ function settle(cluster: Cluster, operator: Operator): void {
   if (!client.isIdle) return world.violation('liveness', `a request never ends: ${cluster.describe()}`);
   if (!isServed()) return world.violation('liveness', `it never gets well: ${cluster.describe()}`);
   world.run(world.nowMs + 1000);
+  // What an ended session had asked of a slow disk is still to come back.
+  world.run(world.nowMs + 10_000, () => isEmpty(cluster), 10);
   if (world.violations.length > 0) return;
   cluster.checkAlways();
   checkIdentical(cluster);

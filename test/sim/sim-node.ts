@@ -111,6 +111,7 @@ export class SimNode implements Host {
     this.#world.trace(() => `${this.name} starts`);
     this.#core = this.#makeCore(this.#options, { newGeneration: () => this.#prng.bits64() });
     const outcome = { kind: 'opened', image: this.metadata.image() } as const;
+    this.#tell({ kind: 'tick', nowMs: Math.floor(this.#world.nowMs) });
     this.#tell({ kind: 'diskOpened', id: 0, outcome });
     this.#scheduleTick();
   }
@@ -186,6 +187,10 @@ export class SimNode implements Host {
 
   get activityLogExtents(): number {
     return this.#options.activityLogExtents;
+  }
+
+  get commandsUnderWay(): number {
+    return this.#commands.size;
   }
 
   get unanswered(): number {
