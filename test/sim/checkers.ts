@@ -91,7 +91,7 @@ export function checkNow(cluster: Cluster): void {
     if (tooMuch !== null) cluster.world.violation('memory', `${node.name}: ${tooMuch}`);
     isQuiet &&= node.disk.isIdle && holdsNothing(sizes);
   }
-  const [block] = isQuiet ? cluster.differences.shown() : [];
+  const [block] = isQuiet ? cluster.differences.shown('not-corrupt') : [];
   if (block !== undefined)
     cluster.world.violation('identical', `nothing is under way, but block ${block} differs`);
 }

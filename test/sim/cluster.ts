@@ -43,6 +43,10 @@ export class Cluster {
   forced = false;
   /** And the other one was alive, or had data that this one lacks: what only one of them has may be given up. */
   split = false;
+  /** How many blocks the last online verify has found. */
+  verified: number | null = null;
+  /** A policy has chosen, perhaps against the copy that the client wrote to. */
+  #discarded = false;
 
   constructor(world: World, options: ClusterOptions, makeCore: MakeCore) {
     this.world = world;
@@ -64,6 +68,11 @@ export class Cluster {
       const core = { ...options.core, nodeName, peerName, sizeBytes };
       return new SimNode(world, this.network, disk, metadata, core, makeCore, {
         onServe: (node, serve) => this.#onServe(node, serve),
+        onDiscarded: () => {
+          this.split = this.#discarded = true;
+          this.generations.forgive();
+        },
+        onVerified: (node, count) => this.#onVerified(node, count),
       });
     };
     this.nodes = [makeNode('alpha', 'beta'), makeNode('beta', 'alpha')];
@@ -198,6 +207,8 @@ export class Cluster {
   /** Forgets what was forced once both copies are complete again. */
   settle(): void {
     if (!this.isHealthy) return;
+    if (this.#discarded && this.firstMissing(this.nodes[0]) !== null) this.expectations.loseEverything();
+    this.#discarded = false;
     this.forced = false;
     this.split = false;
   }
@@ -208,6 +219,16 @@ export class Cluster {
       this.world.violation('two-primaries', 'two Primaries, and nobody forced it');
     this.generations.check();
     checkNow(this);
+  }
+
+  #onVerified(node: SimNode, count: number): void {
+    this.verified = count;
+    const most = this.nodes.reduce((sum, { disk }) => sum + disk.faults.corruptions, 0);
+    if (count > most)
+      this.world.violation(
+        'verify',
+        `${node.name} finds ${count} blocks that differ, of ${most} corrupt ones`,
+      );
   }
 
   #onServe(node: SimNode, serve: boolean): void {
@@ -234,6 +255,7 @@ function freshSuperblock(prng: Prng, sizeBytes: number): SimMetadata['superblock
     origin: 'created-empty',
     current: prng.bits64(),
     bitmap: [],
+    partedAsPrimary: false,
     history: [],
     disk: 'Inconsistent',
     primary: false,

@@ -52,6 +52,8 @@ export class Expectations {
   readonly #touched: Uint8Array;
   /** Blocks of which nothing is expected, by when that began: until a write of a later time covers them that is on stable storage. */
   readonly #spoiled = new Map<number, number>();
+  /** All that ever were: an older copy may still hold what was wrong. */
+  readonly #everSpoiled = new Set<number>();
 
   constructor(sectorCount: number) {
     this.#firm = new Uint32Array(sectorCount);
@@ -132,6 +134,7 @@ export class Expectations {
   /** A disk has silently gone wrong there: until it is written again, the block may hold anything. */
   spoil(block: number): void {
     this.#spoiled.set(block, ++this.#clock);
+    this.#everSpoiled.add(block);
   }
 
   #mend(record: WriteRecord): void {
@@ -162,6 +165,7 @@ export class Expectations {
   loseEverything(): void {
     this.loseUnflushed();
     for (const record of this.#records) record.firm = false;
+    for (const block of this.#everSpoiled) this.spoil(block);
     this.#firm.fill(0);
     this.#durable.fill(0);
   }

@@ -1,4 +1,10 @@
 /** One simulated history from one seed: a time of faults, then everything is put right, and all must end well. */
+import {
+  afterSb0priWords,
+  afterSb1priWords,
+  afterSb2priWords,
+  alwaysDisconnect,
+} from '../../replicator/core/after-split-brain.ts';
 import { Core } from '../../replicator/core/core.ts';
 import { Cluster } from './cluster.ts';
 import type { ClusterOptions } from './cluster.ts';
@@ -6,7 +12,7 @@ import { checkEmpty, checkIdentical, isEmpty } from './checkers.ts';
 import { actions, Operator } from './operator.ts';
 import type { OperatorOptions } from './operator.ts';
 import { Prng } from './prng.ts';
-import type { MakeCore } from './sim-node.ts';
+import type { MakeCore, SimNode } from './sim-node.ts';
 import { World } from './world.ts';
 import type { Checker } from './world.ts';
 
@@ -35,7 +41,10 @@ const settleMsMax = 120_000;
 export function runHistory(seed: bigint, options: HistoryOptions = {}): HistoryResult {
   const world = new World(seed, options.trace ?? null);
   const makeCore: MakeCore = options.makeCore ?? ((core, ids) => new Core(core, ids));
-  const plan = planHistory(new Prng(seed ^ 0x5eedn));
+  const plan = withPolicies(
+    planHistory(new Prng(seed ^ 0x5eedn), planPolicy(seed)),
+    new Prng(seed ^ 0x5b5bn),
+  );
   world.trace(() => `plan: ${JSON.stringify(plan)}`);
   const cluster = new Cluster(world, plan.cluster, makeCore);
   const operator = new Operator(cluster, plan.operator);
@@ -84,10 +93,27 @@ function settle(cluster: Cluster, operator: Operator): void {
   if (a !== b) world.violation('identical', `well, but of different generations: ${cluster.describe()}`);
   const server = nodes.find((node) => node.isServing);
   if (server === undefined) return world.violation('liveness', 'nobody serves in the end');
+  verifyOnline(cluster, server);
   let verified = false;
   client.verify(server, () => (verified = true));
   world.run(world.nowMs + 10_000, () => verified);
   if (!verified && world.violations.length === 0) world.violation('liveness', 'the last reads never end');
+}
+
+/** Finds what a disk has done wrong, exactly that, and mends it: which copy was right, nothing can tell. */
+function verifyOnline(cluster: Cluster, node: SimNode): void {
+  const { world, differences } = cluster;
+  const differing = differences.shown('all').length;
+  if (differing === 0 && world.seed % 8n !== 0n) return;
+  cluster.verified = null;
+  node.command({ kind: 'verify', action: 'start', repair: true });
+  world.run(world.nowMs + settleMsMax, () => cluster.verified !== null);
+  if (world.violations.length > 0) return;
+  if (cluster.verified !== differing)
+    return world.violation('verify', `verify finds ${cluster.verified} blocks, but ${differing} differ`);
+  world.run(world.nowMs + settleMsMax, () => cluster.isHealthy && differences.shown('all').length === 0, 100);
+  if (world.violations.length === 0 && differences.shown('all').length > 0)
+    world.violation('verify', 'what verify has found is not copied again');
 }
 
 interface Plan {
@@ -96,8 +122,13 @@ interface Plan {
   readonly operator: OperatorOptions;
 }
 
+/** Drawn apart from the rest, so that seeds keep their histories. */
+function planPolicy(seed: bigint): 'continue' | 'suspend' {
+  return new Prng(seed ^ 0x9011c7n).chance(0.15) ? 'suspend' : 'continue';
+}
+
 /** Each history has some faults and not others, so that rare ones get room. */
-function planHistory(prng: Prng): Plan {
+function planHistory(prng: Prng, onPeerLoss: 'continue' | 'suspend'): Plan {
   const some = actions.filter((action) =>
     prng.chance(action === 'split' || action === 'misdirect' ? 0.15 : 0.45),
   );
@@ -111,7 +142,8 @@ function planHistory(prng: Prng): Plan {
       core: {
         protocol: 'C',
         activityLogExtents: prng.pick([7, 10, 1237]),
-        onPeerLoss: 'continue',
+        onPeerLoss,
+        ...alwaysDisconnect,
         noDataTimeoutMs: 3_000,
         pingIntervalMs: 200,
         peerTimeoutMs: 1_000,
@@ -119,6 +151,7 @@ function planHistory(prng: Prng): Plan {
         handshakeTimeoutMs: 2_000,
         resyncWindowBytes: prng.pick([256 * 1024, 2 * mebibyte]),
         resyncWindowBusyBytes: 128 * 1024,
+        checksumResync: prng.pick(['always', 'after-crash', 'never']),
       },
       client: {
         workers: prng.between(1, 6),
@@ -133,4 +166,16 @@ function planHistory(prng: Prng): Plan {
       repairMs: prng.pick([300, 2000, 6000]),
     },
   };
+}
+
+/** In some histories a split brain is settled by policy; drawn apart, so that the rest of the plan stays what it was. */
+function withPolicies(plan: Plan, prng: Prng): Plan {
+  if (!prng.chance(0.2)) return plan;
+  const policies = {
+    'after-sb-0pri': prng.pick([...afterSb0priWords, 'discard-node-alpha', 'discard-node-beta'] as const),
+    'after-sb-1pri': prng.pick(afterSb1priWords),
+    'after-sb-2pri': prng.pick(afterSb2priWords),
+  };
+  const operator = { ...plan.operator, actions: [...new Set([...plan.operator.actions, 'split' as const])] };
+  return { ...plan, operator, cluster: { ...plan.cluster, core: { ...plan.cluster.core, ...policies } } };
 }

@@ -14,7 +14,7 @@ import { formatGeneration } from '../../replicator/core/vocabulary.ts';
 import type { DiskState, Generation } from '../../replicator/core/vocabulary.ts';
 import { describe } from './describe.ts';
 import type { Prng } from './prng.ts';
-import { SimPayload } from './sim-disk.ts';
+import { SimDigests, SimPayload } from './sim-disk.ts';
 import type { SimDisk } from './sim-disk.ts';
 import type { SimMetadata } from './sim-metadata.ts';
 import type { Host, SimNetwork } from './sim-network.ts';
@@ -46,6 +46,10 @@ export type RequestEnd = { readonly outcome: ClientOutcome | 'gone'; readonly se
 
 export interface NodeListener {
   onServe(node: SimNode, serve: boolean): void;
+  /** By policy: what only one of them has is given up. */
+  onDiscarded(): void;
+  /** Online verify is through, here and for the peer. */
+  onVerified(node: SimNode, differingBlocks: number): void;
 }
 
 interface PendingRequest {
@@ -139,6 +143,11 @@ export class SimNode implements Host {
     const id = this.#nextId++;
     this.#commands.set(id, { command, atMs: this.#world.nowMs, done });
     this.#tell({ kind: 'command', id, command });
+  }
+
+  /** The policy, for this process: on loss of the peer, go on. */
+  allowAlone(): void {
+    this.#tell({ kind: 'configured', policies: { ...this.#options, onPeerLoss: 'continue' } });
   }
 
   request(request: ClientRequest, done: (end: RequestEnd) => void): void {
@@ -243,6 +252,11 @@ export class SimNode implements Host {
         );
       case 'readLocal':
         return this.disk.read(effect.offset, effect.length, (sectors) => this.#onRead(effect, sectors));
+      case 'digestLocal':
+        return this.disk.read(effect.offset, effect.length, (sectors) => {
+          const digests = sectors === null ? null : new SimDigests(sectors);
+          this.#tell({ kind: 'localDigested', id: effect.id, digests });
+        });
       case 'flushLocal':
         return this.disk.flush((outcome) => this.#tell({ kind: 'localFlushed', id: effect.id, outcome }));
       case 'commit':
@@ -266,9 +280,13 @@ export class SimNode implements Host {
         return this.#commandDone(effect.id, effect.result);
       case 'serveClients':
         return this.#serve(effect.serve);
+      case 'decided':
+        if (/^after-sb-.pri-discard/.test(effect.decision.rule)) this.#listener.onDiscarded();
+        if (effect.decision.kind === 'verify')
+          this.#listener.onVerified(this, Number(effect.decision.inputs['differingBlocks']));
+        return;
       case 'closeDisk':
       case 'statusChanged':
-      case 'decided':
       case 'log':
         return;
       case 'openDisk':
