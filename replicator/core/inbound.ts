@@ -103,6 +103,7 @@ export class Inbound {
       case 'goodbye':
       case 'refused':
       case 'resyncPause':
+      case 'resyncLimit':
       case 'invalidate':
         return core.session.onPacket(packet, payload);
       case 'verifyStart':
@@ -111,6 +112,7 @@ export class Inbound {
       case 'verifyDigests':
       case 'verifyFailed':
       case 'verifyFound':
+      case 'verifyStop':
       case 'verifyEnd':
         return core.verify.onPacket(packet, payload);
       default:

@@ -119,9 +119,9 @@ export class WritePath {
       this.#letGo(write);
       return this.#answer(write, 'ESHUTDOWN');
     }
-    // Or the disk went and came back, with a new log in which the write's extents are not active (W4).
-    const isStale = write.log !== null && write.log !== core.log;
-    if (isStale || core.holdReason() !== null || core.solo.blocksWrite()) {
+    // The disk may have gone and come back too: then the extents are active in a log that no longer counts, or in none.
+    const log = core.isMirrored && core.hasDisk ? core.log : null;
+    if (core.holdReason() !== null || core.solo.blocksWrite() || write.log !== log) {
       this.#letGo(write);
       return this.#start(write);
     }
@@ -147,7 +147,8 @@ export class WritePath {
       write.remote = 'pending';
       const { op, offset, length, fua, noHole } = write;
       core.send({ kind: 'write', seq: write.seq, op, offset, length, fua, noHole }, write.payload);
-      if (core.options.protocol === 'A') write.remote = 'done';
+      // FUA promises stable storage there too (W2), and only the peer can tell.
+      if (core.options.protocol === 'A' && !fua) write.remote = 'done';
     }
     if (local) {
       if (mirrored) write.epoch = core.epochs.begin(write.offset, write.length);

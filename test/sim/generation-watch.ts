@@ -63,20 +63,21 @@ export class GenerationWatch {
     if (isDecisionDue(statusA) || isDecisionDue(statusB)) return this.forgive();
     // Each of both has to say so: what a broken connection has left behind on one side means nothing yet.
     const replications = `${statusA?.peer?.replication} ${statusB?.peer?.replication}`;
-    const isEqual = statusA?.diskState === 'UpToDate' && statusB?.diskState === 'UpToDate';
-    if (replications === 'Established Established' && isEqual) this.#expectLineage(a, b);
+    // While a generation is on its way to the other side, what was under way before may be answered in it.
+    const isEqual =
+      statusA?.diskState === 'UpToDate' &&
+      statusB?.diskState === 'UpToDate' &&
+      a.metadata.superblock.current === b.metadata.superblock.current;
+    if (replications === 'Established Established' && isEqual) this.#expectLineage(a);
     else if (replications === 'SyncSource SyncTarget') this.#expectLineage(a);
     else if (replications === 'SyncTarget SyncSource') this.#expectLineage(b);
   }
 
-  /**
-   * The copy that goes on has, or descends from, whatever was acknowledged. Of two equal ones, the Secondary may be about to
-   * record the Primary's newest generation.
-   */
-  #expectLineage(copy: SimNode, equal = copy): void {
+  /** The copy that goes on has, or descends from, whatever was acknowledged. */
+  #expectLineage(copy: SimNode): void {
+    const { superblock } = copy.metadata;
     for (const [node, generation] of this.#latest) {
-      if (isInLineage(copy.metadata.superblock, generation)) continue;
-      if (isInLineage(equal.metadata.superblock, generation)) continue;
+      if (isInLineage(superblock, generation)) continue;
       return this.#world.violation(
         'generations',
         `the data of ${copy.name} goes on without generation ${formatGeneration(generation)}, in which ${node.name} has acknowledged a write, and nobody was told of a split brain`,

@@ -26,6 +26,8 @@ export interface ClientListener {
   onFlushed(node: SimNode, records: readonly WriteRecord[], issuedAtMs: number): void;
   onWritten(node: SimNode, record: WriteRecord, fua: boolean, issuedAtMs: number): void;
   onAttached(node: SimNode): void;
+  /** Whether what this node acknowledges now (other than with FUA) is on a copy that the protocol counts on. */
+  isPromise(node: SimNode): boolean;
   onError(node: SimNode, kind: string, outcome: string): void;
 }
 
@@ -42,6 +44,7 @@ export class SimClient {
   /** Workers with a request under way. */
   #busy = 0;
   answered = 0;
+  readonly #records = new WeakMap<ClientRequest, WriteRecord>();
 
   constructor(
     world: World,
@@ -57,6 +60,11 @@ export class SimClient {
     this.#options = options;
     this.#listener = listener;
     this.#spots = Array.from({ length: options.hotSpots }, () => this.#prng.int(options.sectorCount));
+  }
+
+  /** Of a write, also one whose client has gone. */
+  recordOf(request: ClientRequest): WriteRecord | undefined {
+    return this.#records.get(request);
   }
 
   start(): void {
@@ -154,8 +162,10 @@ export class SimClient {
             payload: SimPayload.of(count, record.value),
           }
         : { kind: op === 'trim' ? 'clientTrim' : 'clientZeroes', offset, length, fua, noHole: false };
+    this.#records.set(request, record);
     this.#submit(node, request, ({ outcome }) => {
       if (outcome !== null) return this.#expectations.givenUp(record);
+      if (!this.#listener.isPromise(node)) record.atRisk = true;
       this.#expectations.acknowledged(record, op, fua);
       this.#listener.onWritten(node, record, fua, issuedAtMs);
     });

@@ -392,6 +392,21 @@ test('a write in flight when both the peer and then the own disk go is not ackno
   t.deepEqual(pair.lostBlocks('b'), []);
 });
 
+test('a read that is under way when the disk fails is answered by the peer: the disk may have fallen back', (t) => {
+  const pair = mirroring();
+  const release = pair.hold('read', 'a');
+  const read = pair.read('a', 0);
+  pair.disk('a').failFlushes = true;
+  pair.flush('a');
+  pair.settle();
+  t.is(pair.status('a').diskState, 'Failed');
+  pair.disk('a').losePower();
+  release();
+  pair.settle();
+  t.is(read.outcome, 'ok');
+  t.deepEqual(read.stamps, [1]);
+});
+
 test('a write that waited while the disk went and came back asks for its extents anew before it is issued', (t) => {
   const pair = flushed();
   pair.cutLink();
