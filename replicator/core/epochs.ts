@@ -89,7 +89,7 @@ export class Epochs {
   }
 
   /** Whether a local flush issued now, at the end of the current epoch, would cover an epoch that none has covered yet. */
-  get canProveMore(): boolean {
+  get hasMoreToProve(): boolean {
     const incomplete = this.#open.find((open) => open.localWrites > 0);
     return (incomplete === undefined ? this.current : incomplete.first - 1) > this.#localStable;
   }

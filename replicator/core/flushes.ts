@@ -66,8 +66,8 @@ export class Flushes {
   checkpoint(): void {
     const core = this.#core;
     if (this.#checkpointing || !core.isMirroring || !core.hasDisk) return;
-    // While a write that does not end stands in the way, one after the other would be flushed for nothing.
-    if (!core.epochs.canProveMore) return;
+    // A write that is stuck keeps its extent, however often both disks are flushed: its end asks again, or else the next tick.
+    if (!core.epochs.hasMoreToProve) return;
     this.#checkpointing = true;
     this.#issue({ kind: 'checkpoint' });
   }

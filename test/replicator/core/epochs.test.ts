@@ -90,12 +90,12 @@ test('while one write does not end, the epochs after it are joined: their number
     else epochs.localDone(epoch);
     epochs.onPeerStable(epochs.close());
     t.is(epochs.localCover(), stuck - 1);
-    t.false(epochs.canProveMore);
+    t.false(epochs.hasMoreToProve);
   }
   t.true(epochs.openCount < 100);
   t.is(epochs.unstableBlocks, 1001);
   epochs.localDone(stuck);
-  t.true(epochs.canProveMore);
+  t.true(epochs.hasMoreToProve);
   epochs.onLocalStable(epochs.localCover());
   // Writes of joined epochs are still under way: these and all that is joined with them stay.
   t.is(epochs.localCover(), (underWay[0] ?? 0) - 1);
