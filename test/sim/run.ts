@@ -92,7 +92,7 @@ function settle(cluster: Cluster, fate: Fate): void {
   if (!isServed()) return world.violation('liveness', `it never gets well: ${cluster.describe()}`);
   world.run(world.nowMs + 1000);
   // What an ended session had asked of a slow disk is still to come back.
-  world.run(world.nowMs + 10_000, () => isEmpty(cluster), 10);
+  world.run(world.nowMs + 15_000, () => isEmpty(cluster) && nodes.every(({ disk }) => disk.isIdle), 10);
   if (world.violations.length > 0) return;
   cluster.checkAlways();
   checkIdentical(cluster);
