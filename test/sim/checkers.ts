@@ -11,8 +11,12 @@ import type { Checker } from './world.ts';
 export function checkWrite(cluster: Cluster, node: SimNode, record: WriteRecord, issuedAtMs: number): void {
   if (!record.firm) return;
   const { expectations } = cluster;
+  // Under protocol A and B the other copy may get it any moment now.
+  const isAway = (where: SimNode): boolean => where !== node && cluster.protocol !== 'C';
   const isMissing = (where: SimNode): boolean =>
-    !expectations.hasReached(record, where.disk.visible) && !cluster.lostCacheSince(where, issuedAtMs);
+    !isAway(where) &&
+    !expectations.hasReached(record, where.disk.visible) &&
+    !cluster.lostCacheSince(where, issuedAtMs);
   const what = (): string => `write ${record.stamp}`;
   complainUnlessRecorded(cluster, 'acknowledged-write', node, isMissing, what);
 }

@@ -8,21 +8,34 @@ import { sectorBytes, SimDisk } from './sim-disk.ts';
 import { SimMetadata } from './sim-metadata.ts';
 import { SimNetwork } from './sim-network.ts';
 import { SimNode } from './sim-node.ts';
-import type { MakeCore } from './sim-node.ts';
+import type { ClientRequest, MakeCore } from './sim-node.ts';
 import type { CoreOptions } from '../../replicator/core/options.ts';
 import type { World } from './world.ts';
+import type { Packet } from '../../replicator/core/packet.ts';
 import { checkFlush, checkWrite } from './checkers.ts';
+import type { Coverage } from './coverage.ts';
+
+/** Of the core of one node: what is not the same by nature. */
+export type NodeCoreOptions = Omit<CoreOptions, 'nodeName' | 'peerName' | 'sizeBytes'>;
+
+/** What the two disks hold at first. */
+export type FirstData = 'both-empty' | 'one-has-data' | 'both-have-data';
 
 export interface ClusterOptions {
   readonly sizeBytes: number;
-  readonly core: Omit<CoreOptions, 'nodeName' | 'peerName' | 'sizeBytes'>;
+  /** By so much the second disk is larger: a definition that does not fit. */
+  readonly extraBytes: number;
+  readonly firstData: FirstData;
+  readonly cores: readonly [NodeCoreOptions, NodeCoreOptions];
+  readonly clockSpeeds: readonly [number, number];
+  readonly wire: 'bytes' | 'values';
   readonly client: Omit<ClientOptions, 'sectorCount'>;
   readonly networkDelayMs: number;
   readonly diskLatencyMs: number;
   readonly metadataDelayMs: number;
 }
 
-export type Fault = 'kill' | 'power' | 'link' | 'disk' | 'operator';
+export type Fault = 'kill' | 'power' | 'link' | 'disk' | 'operator' | 'freeze' | 'clock';
 
 export class Cluster {
   readonly world: World;
@@ -31,6 +44,8 @@ export class Cluster {
   readonly expectations: Expectations;
   readonly differences: Differences;
   readonly client: SimClient;
+  readonly coverage: Coverage;
+  readonly #options: ClusterOptions;
   /** What went wrong since both copies were last known to be complete. */
   #faults: { readonly fault: Fault; readonly node: SimNode | null }[] = [];
   /** When a node last lost its cache, and what it had answered its peer was worth nothing any more. */
@@ -40,17 +55,26 @@ export class Cluster {
   forced = false;
   /** And the other one was alive, or had data that this one lacks: what only one of them has may be given up. */
   split = false;
+  /** This node's disk is not the one it had: until both copies are complete again, nothing may be copied from it. */
+  swapped: SimNode | null = null;
+  /** In the next handshake between equals, a Secondary is to be heard as a Primary. */
+  claimsPrimary = false;
+  /** Primaries that another one has taken over from, by force, unseen; `excused` once they could not have noticed. */
+  readonly #overtaken = new Map<SimNode, { excused: boolean }>();
 
-  constructor(world: World, options: ClusterOptions, makeCore: MakeCore) {
+  constructor(world: World, options: ClusterOptions, makeCore: MakeCore, coverage: Coverage) {
     this.world = world;
-    const { sizeBytes } = options;
-    this.expectations = new Expectations(sizeBytes / sectorBytes);
+    this.coverage = coverage;
+    this.#options = options;
+    this.expectations = new Expectations(options.sizeBytes / sectorBytes);
     this.network = new SimNetwork(world, {
       delayMs: options.networkDelayMs,
       connectIntervalMs: 200,
       probeTimeoutMs: 500,
+      wire: options.wire,
     });
-    const makeNode = (nodeName: string, peerName: string): SimNode => {
+    const makeNode = (nodeName: string, peerName: string, index: 0 | 1): SimNode => {
+      const sizeBytes = options.sizeBytes + index * options.extraBytes;
       const disk = new SimDisk(world, nodeName, sizeBytes, { latencyMs: options.diskLatencyMs });
       const metadata = new SimMetadata(
         world,
@@ -58,14 +82,19 @@ export class Cluster {
         freshSuperblock(world.prng, sizeBytes),
         options.metadataDelayMs,
       );
-      const core = { ...options.core, nodeName, peerName, sizeBytes };
-      return new SimNode(world, this.network, disk, metadata, core, makeCore, {
-        onServe: (node, serve) => this.#onServe(node, serve),
+      const core = { ...options.cores[index], nodeName, peerName, sizeBytes };
+      const node = { core, clockSpeed: options.clockSpeeds[index], makeCore, coverage };
+      return new SimNode(world, this.network, disk, metadata, node, {
+        onServe: (which, serve) => this.#onServe(which, serve),
+        onAcknowledged: (which, request) => this.#onAcknowledged(which, request),
+        outgoing: (which, packet) => this.#outgoing(which, packet),
+        onDeath: (which, how) => (how === 'kill' ? this.kill(which) : this.powerCut(which)),
       });
     };
-    this.nodes = [makeNode('alpha', 'beta'), makeNode('beta', 'alpha')];
+    this.nodes = [makeNode('alpha', 'beta', 0), makeNode('beta', 'alpha', 1)];
     this.differences = new Differences(world, this.nodes);
-    const client = { ...options.client, sectorCount: sizeBytes / sectorBytes };
+    this.#fillDisks();
+    const client = { ...options.client, sectorCount: options.sizeBytes / sectorBytes };
     this.client = new SimClient(world, this.nodes, this.expectations, client, {
       onWritten: (node, record, fua, issuedAtMs) => {
         checkWrite(this, node, record, issuedAtMs);
@@ -83,6 +112,22 @@ export class Cluster {
     this.network.start(this.nodes);
     for (const node of this.nodes) node.start();
     this.client.start();
+  }
+
+  /** Disks that came with data: a whole one is promised to be kept, of two nobody knows which is going to stay. */
+  #fillDisks(): void {
+    const { firstData, sizeBytes } = this.#options;
+    if (firstData === 'both-empty') return;
+    // Before the first handshake nobody may count on a second copy.
+    this.#faults.push({ fault: 'operator', node: null });
+    const filled = firstData === 'both-have-data' ? this.nodes : [this.world.prng.pick(this.nodes)];
+    for (const node of filled) {
+      const record = this.expectations.issue('write', 0, sizeBytes / sectorBytes);
+      if (filled.length === 1) this.expectations.acknowledged(record, 'write', true);
+      node.disk.replace(new Uint32Array(sizeBytes / sectorBytes).fill(record.value));
+      const superblock = { ...node.metadata.superblock, origin: 'created-with-data' } as const;
+      node.metadata.replace({ superblock, active: [], chunks: [] });
+    }
   }
 
   otherOf(node: SimNode): SimNode {
@@ -117,13 +162,18 @@ export class Cluster {
       this.expectations.loseUnflushed();
     }
     this.#faults.push({ fault, node });
+    for (const overtaken of this.#overtaken.values()) overtaken.excused = true;
+    // Protocol A: what was acknowledged may have been on its way only.
+    if (this.protocol === 'A') this.expectations.loseUnflushed();
     return { wasHealthy };
   }
 
   /** Since both copies were last complete, nothing happened but the death of this node, once. */
   isOnlyFaultDeathOf(node: SimNode): boolean {
     const [only, ...more] = this.#faults;
-    return more.length === 0 && only?.node === node && (only.fault === 'kill' || only.fault === 'power');
+    return (
+      more.length === 0 && only?.node === node && ['kill', 'power', 'freeze'].includes(only.fault)
+    );
   }
 
   kill(node: SimNode): void {
@@ -145,6 +195,49 @@ export class Cluster {
     this.#lostCacheMs.set(node, this.world.nowMs);
     this.world.trace(() => `the disk of ${node.name} fails`);
     node.disk.fail();
+  }
+
+  /** The disk of a node, and the node, are gone for good. */
+  loseDisk(node: SimNode): void {
+    const { wasHealthy } = this.note('disk', node);
+    if (!wasHealthy) this.expectations.loseUnflushed();
+    this.#lostCacheMs.set(node, this.world.nowMs);
+    node.kill();
+  }
+
+  get protocol(): CoreOptions['protocol'] {
+    return this.#options.cores[0].protocol;
+  }
+
+  /** By force, the other node is Primary now; this one may not know. */
+  onTakenOver(from: SimNode): void {
+    if (!from.isUp) return;
+    const isAlone = from.metadata.superblock.peerExcluded;
+    this.#overtaken.set(from, { excused: isAlone || this.network.isImpaired });
+  }
+
+  /** What a node says of itself when it is told to claim what it is not. */
+  #outgoing(node: SimNode, packet: Packet): Packet {
+    if (!this.claimsPrimary || packet.kind !== 'state' || packet.state.role === 'Primary') return packet;
+    const { current } = packet.state;
+    if (this.otherOf(node).metadata.superblock.current !== current) return packet;
+    this.claimsPrimary = false;
+    this.world.trace(() => `-- ${node.name} claims to be Primary`);
+    return { kind: 'state', state: { ...packet.state, role: 'Primary', exposed: current } };
+  }
+
+  /** W13: what a superseded Primary still acknowledges has to be on the copy that goes on. */
+  #onAcknowledged(node: SimNode, request: ClientRequest): void {
+    const overtaken = this.#overtaken.get(node);
+    if (overtaken === undefined || overtaken.excused || request.kind !== 'clientWrite') return;
+    const successor = this.otherOf(node);
+    const record = this.client.recordOf(request);
+    if (!successor.isServing || record === undefined || this.network.isImpaired) return;
+    if (this.expectations.hasReached(record, successor.disk.visible)) return;
+    this.world.violation(
+      'superseded',
+      `${node.name}, superseded, acknowledges write ${record.stamp}, which ${successor.name} lacks`,
+    );
   }
 
   repairDisk(node: SimNode): void {
@@ -182,6 +275,9 @@ export class Cluster {
     if (!this.isHealthy) return;
     this.forced = false;
     this.split = false;
+    if (this.swapped !== null) this.differences.watch();
+    this.swapped = null;
+    this.#overtaken.clear();
   }
 
   checkAlways(): void {
@@ -191,6 +287,7 @@ export class Cluster {
   }
 
   #onServe(node: SimNode, serve: boolean): void {
+    if (!serve) this.#overtaken.delete(node);
     this.world.trace(() => `${node.name} ${serve ? 'serves' : 'no longer serves'} clients`);
     this.client.onServe(node, serve);
   }
@@ -208,7 +305,7 @@ export class Cluster {
   }
 }
 
-function freshSuperblock(prng: Prng, sizeBytes: number): SimMetadata['superblock'] {
+export function freshSuperblock(prng: Prng, sizeBytes: number): SimMetadata['superblock'] {
   return {
     sizeBytes,
     origin: 'created-empty',

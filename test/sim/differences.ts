@@ -30,6 +30,7 @@ export class Differences {
   /** The persisted bitmaps; null when not decoded since the last change. */
   readonly #bitmaps: [BlockBitmap | null, BlockBitmap | null] = [null, null];
   #isArmed = false;
+  #isIgnored = false;
   /** Marks have been taken away by the transaction that is being applied. */
   #isReduced = false;
 
@@ -56,6 +57,17 @@ export class Differences {
         onDurable: () => this.#onDurable(),
       };
     }
+  }
+
+  /** A disk is exchanged for another: until `watch` nobody has promised that records tell what differs. */
+  ignore(): void {
+    this.#isIgnored = true;
+    this.#isArmed = false;
+  }
+
+  watch(): void {
+    this.#isIgnored = false;
+    this.#onDurable();
   }
 
   /** Blocks in which the four images (what either disk shows, what either would keep) are not all the same. */
@@ -114,7 +126,8 @@ export class Differences {
   }
 
   #onDurable(): void {
-    const isArmed = this.#copies.every(({ metadata }) => metadata.superblock.origin === 'settled');
+    const isArmed =
+      !this.#isIgnored && this.#copies.every(({ metadata }) => metadata.superblock.origin === 'settled');
     const isDue = isArmed && (this.#isReduced || !this.#isArmed);
     this.#isArmed = isArmed;
     this.#isReduced = false;

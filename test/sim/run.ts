@@ -1,61 +1,81 @@
 /** One simulated history from one seed: a time of faults, then everything is put right, and all must end well. */
 import { Core } from '../../replicator/core/core.ts';
-import { Cluster } from './cluster.ts';
-import type { ClusterOptions } from './cluster.ts';
 import { checkIdentical } from './checkers.ts';
-import { actions, Operator } from './operator.ts';
-import type { OperatorOptions } from './operator.ts';
-import { Prng } from './prng.ts';
+import { Cluster } from './cluster.ts';
+import { Coverage } from './coverage.ts';
+import type { CoverageReport } from './coverage.ts';
+import { Fate } from './fate.ts';
+import type { InjectedFault } from './fate.ts';
+import { runMismatch } from './mismatch.ts';
+import { Operator } from './operator.ts';
+import { planHistory, unshortened } from './plan.ts';
+import type { Plan, Shortening } from './plan.ts';
 import type { MakeCore } from './sim-node.ts';
 import { World } from './world.ts';
-import type { Checker } from './world.ts';
+import type { Violation } from './world.ts';
 
 export interface HistoryOptions {
   /** Gets a line for whatever happens. */
   readonly trace?: (line: string) => void;
   /** Instead of the real core: to see that the checkers notice a bad one. */
   readonly makeCore?: MakeCore;
+  /** Leaves out a part of what the seed makes. */
+  readonly shortening?: Shortening;
+  /** What the seed plans, changed: for tests that are after something certain. */
+  readonly adapt?: (plan: Plan) => Plan;
 }
+
+/** What went wrong, and which of the things that watch noticed it. */
+export type Failure = Violation;
 
 export interface HistoryResult {
   readonly seed: bigint;
-  /** What went wrong, null if nothing. */
-  readonly failure: string | null;
-  /** What noticed. */
-  readonly checker: Checker | null;
+  readonly failure: Failure | null;
   /** Client requests answered. */
   readonly requests: number;
   readonly simulatedMs: number;
+  /** In order of time; the indices are the seed's, whatever was left out. */
+  readonly faults: readonly InjectedFault[];
+  readonly coverage: CoverageReport;
 }
 
-const mebibyte = 1024 * 1024;
 /** After the last fault, everything has to be well again within this time. */
 const settleMsMax = 120_000;
 
 export function runHistory(seed: bigint, options: HistoryOptions = {}): HistoryResult {
   const world = new World(seed, options.trace ?? null);
   const makeCore: MakeCore = options.makeCore ?? ((core, ids) => new Core(core, ids));
-  const plan = planHistory(new Prng(seed ^ 0x5eedn));
-  world.trace(() => `plan: ${JSON.stringify(plan)}`);
-  const cluster = new Cluster(world, plan.cluster, makeCore);
-  const operator = new Operator(cluster, plan.operator);
-  cluster.start();
-  operator.start();
-  world.run(plan.faultsMs);
-  if (world.violations.length === 0) settle(cluster, operator);
+  const planned = planHistory(seed, options.shortening ?? unshortened);
+  const plan = options.adapt?.(planned) ?? planned;
+  const coverage = new Coverage();
+  world.trace(() => `plan: ${JSON.stringify({ ...plan, fate: { ...plan.fate, keep: undefined } })}`);
+  const cluster = new Cluster(world, plan.cluster, makeCore, coverage);
+  const operator = new Operator(cluster);
+  const fate = new Fate(cluster, operator, plan.fate);
+  if (plan.kind === 'mismatch') runMismatch(cluster);
+  else runPair(cluster, operator, fate, plan.faultsMs);
   return {
     seed,
-    failure: world.violations[0]?.message ?? null,
-    checker: world.violations[0]?.checker ?? null,
+    failure: world.violations[0] ?? null,
     requests: cluster.client.answered,
     simulatedMs: world.nowMs,
+    faults: fate.injected,
+    coverage: coverage.report(),
   };
 }
 
-function settle(cluster: Cluster, operator: Operator): void {
+function runPair(cluster: Cluster, operator: Operator, fate: Fate, faultsMs: number): void {
+  cluster.start();
+  operator.start();
+  fate.start();
+  cluster.world.run(faultsMs);
+  if (cluster.world.violations.length === 0) settle(cluster, fate);
+}
+
+function settle(cluster: Cluster, fate: Fate): void {
   const { world, client, nodes } = cluster;
   world.trace(() => '-- everything is put right');
-  operator.putRight();
+  fate.putRight();
   const untilMs = world.nowMs + settleMsMax;
   const isServed = (): boolean => cluster.isHealthy && nodes.some((node) => node.isServing);
   world.run(untilMs, isServed, 10);
@@ -81,47 +101,4 @@ function settle(cluster: Cluster, operator: Operator): void {
   client.verify(server, () => (verified = true));
   world.run(world.nowMs + 10_000, () => verified);
   if (!verified && world.violations.length === 0) world.violation('liveness', 'the last reads never end');
-}
-
-interface Plan {
-  readonly faultsMs: number;
-  readonly cluster: ClusterOptions;
-  readonly operator: OperatorOptions;
-}
-
-/** Each history has some faults and not others, so that rare ones get room. */
-function planHistory(prng: Prng): Plan {
-  const some = actions.filter((action) => prng.chance(action === 'split' ? 0.15 : 0.45));
-  return {
-    faultsMs: prng.between(5_000, 30_000),
-    cluster: {
-      sizeBytes: prng.pick([6, 20, 36, 64]) * mebibyte,
-      networkDelayMs: prng.pick([0.2, 2, 20]),
-      diskLatencyMs: prng.pick([0.5, 5, 30]),
-      metadataDelayMs: prng.pick([1, 10, 60]),
-      core: {
-        protocol: 'C',
-        activityLogExtents: prng.pick([7, 10, 1237]),
-        onPeerLoss: 'continue',
-        noDataTimeoutMs: 3_000,
-        pingIntervalMs: 200,
-        peerTimeoutMs: 1_000,
-        ackTimeoutMs: 5_000,
-        handshakeTimeoutMs: 2_000,
-        resyncWindowBytes: prng.pick([256 * 1024, 2 * mebibyte]),
-        resyncWindowBusyBytes: 128 * 1024,
-      },
-      client: {
-        workers: prng.between(1, 6),
-        thinkMs: prng.pick([10, 60, 300]),
-        hotSpots: prng.between(1, 8),
-        hugeTrims: prng.chance(0.3),
-      },
-    },
-    operator: {
-      actions: some,
-      intervalMs: prng.pick([300, 1500, 5000]),
-      repairMs: prng.pick([300, 2000, 6000]),
-    },
-  };
 }

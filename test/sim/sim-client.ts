@@ -42,6 +42,7 @@ export class SimClient {
   /** Workers with a request under way. */
   #busy = 0;
   answered = 0;
+  readonly #records = new WeakMap<ClientRequest, WriteRecord>();
 
   constructor(
     world: World,
@@ -57,6 +58,11 @@ export class SimClient {
     this.#options = options;
     this.#listener = listener;
     this.#spots = Array.from({ length: options.hotSpots }, () => this.#prng.int(options.sectorCount));
+  }
+
+  /** Of a write, also one whose client has gone. */
+  recordOf(request: ClientRequest): WriteRecord | undefined {
+    return this.#records.get(request);
   }
 
   start(): void {
@@ -149,6 +155,7 @@ export class SimClient {
             payload: SimPayload.of(count, record.value),
           }
         : { kind: op === 'trim' ? 'clientTrim' : 'clientZeroes', offset, length, fua, noHole: false };
+    this.#records.set(request, record);
     this.#submit(node, request, ({ outcome }) => {
       if (outcome !== null) return this.#expectations.givenUp(record);
       this.#expectations.acknowledged(record, op, fua);

@@ -182,6 +182,16 @@ export class SimDisk {
     for (const write of writes) this.#changed(write);
   }
 
+  /** Another disk, with this on it. */
+  replace(sectors: Uint32Array): void {
+    this.powerCut();
+    this.repair();
+    this.visible.set(sectors);
+    this.stable.set(sectors);
+    this.version++;
+    this.listener?.onChanged(0, this.sectorCount);
+  }
+
   #later(run: () => void): void {
     const process = this.#process;
     const usualMs = this.#prng.chance(0.3) ? 0 : (this.#prng.int(1000) / 1000) * this.#options.latencyMs;

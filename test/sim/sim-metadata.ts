@@ -94,6 +94,21 @@ export class SimMetadata {
     this.#asked = this.#durable;
   }
 
+  /** Another store, with this in it. */
+  replace(image: MetadataImage): void {
+    this.kill();
+    this.#superblock = image.superblock;
+    for (const range of this.#active.values()) this.listener?.onDeactivated(range);
+    this.#active.clear();
+    for (const range of image.active) {
+      this.#active.set(key(range), range);
+      this.listener?.onActivated(range);
+    }
+    this.#chunks.clear();
+    for (const { chunk, image: bytes } of image.chunks) this.#chunks.set(chunk, bytes.slice());
+    this.listener?.onBitmap();
+  }
+
   #startNext(): void {
     const process = this.#process;
     const delayMs = (this.#prng.int(1000) / 1000) * this.#delayMs + this.#stallMs;

@@ -15,6 +15,12 @@ export type Checker =
   | 'survivor'
   /** No two Primaries, unless somebody forced it. */
   | 'two-primaries'
+  /** W13: a Primary that another one has taken over from acknowledges nothing that the other one lacks. */
+  | 'superseded'
+  /** W10: a damaged frame ends its session and changes nothing. */
+  | 'wire'
+  /** Definitions that do not fit, and data that is not related, are refused. */
+  | 'refusal'
   /** Each generation is written by one node, and what was written apart is a split brain when they meet. */
   | 'generations'
   /** UpToDate, connected and idle: equal, of one generation, nothing out of sync. */
