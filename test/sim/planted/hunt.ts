@@ -1,5 +1,4 @@
 /** Runs histories of a core with a planted bug until the checkers have noticed it, or for as long as is asked. */
-import type { HistoryOptions } from '../run.ts';
 import { runHistory } from '../run.ts';
 import type { MakeCore } from '../sim-node.ts';
 import type { Checker } from '../world.ts';
@@ -33,7 +32,7 @@ export function hunt(name: string, makeCore: MakeCore, limits: HuntLimits): Hunt
   const catches: Catch[] = [];
   let seed = 0;
   while (seed < limits.seedsMax && catches.length < limits.catchesMax) {
-    const failure = failureOf(++seed, { makeCore });
+    const { failure } = runHistory(BigInt(++seed), { makeCore });
     if (failure === null) continue;
     const slip = /threw on .*: ((Reference|Syntax|Type)Error: .*)/.exec(failure.message)?.[1];
     if (slip !== undefined) throw new Error(`${name}: does not run: ${slip}`);
@@ -49,12 +48,7 @@ const known = new Map<number, string | null>();
 function failureOfRealCore(seed: number): string | null {
   const before = known.get(seed);
   if (before !== undefined) return before;
-  const failure = failureOf(seed)?.message ?? null;
+  const failure = runHistory(BigInt(seed)).failure?.message ?? null;
   known.set(seed, failure);
   return failure;
-}
-
-function failureOf(seed: number, options: HistoryOptions = {}): Pick<Catch, 'checker' | 'message'> | null {
-  const { failure, checker } = runHistory(BigInt(seed), options);
-  return failure === null || checker === null ? null : { checker, message: failure };
 }
