@@ -23,13 +23,13 @@ const shrunkMax = 5;
 
 const { values } = parseArgs({
   options: {
-    'seed': { type: 'string' },
-    'shrunk': { type: 'string', default: '' },
-    'seeds': { type: 'string' },
-    'minutes': { type: 'string' },
-    'from': { type: 'string' },
-    'jobs': { type: 'string' },
-    'quiet': { type: 'boolean', default: false },
+    seed: { type: 'string' },
+    shrunk: { type: 'string', default: '' },
+    seeds: { type: 'string' },
+    minutes: { type: 'string' },
+    from: { type: 'string' },
+    jobs: { type: 'string' },
+    quiet: { type: 'boolean', default: false },
     'no-shrink': { type: 'boolean', default: false },
   },
 });
@@ -65,7 +65,12 @@ function runOne(seed: bigint): number {
   return failure === null ? 0 : 1;
 }
 
-async function runMany(from: bigint | number, count: number, minutes: number, jobs?: number): Promise<number> {
+async function runMany(
+  from: bigint | number,
+  count: number,
+  minutes: number,
+  jobs?: number,
+): Promise<number> {
   const startMs = performance.now();
   const result = await runCampaign({
     from: BigInt(from),
@@ -94,7 +99,10 @@ function tellShrunk(seed: bigint): void {
   console.log(`  ${result.failure?.message}\n  ${replayLine(seed, shortening)}`);
 }
 
-function summarize({ histories, requests, simulatedMs, failures, coverage }: CampaignResult, seconds: number): void {
+function summarize(
+  { histories, requests, simulatedMs, failures, coverage }: CampaignResult,
+  seconds: number,
+): void {
   const { faults } = coverage.report();
   const kinds = Object.entries(faults).map(([kind, count]) => `${kind} ${count}`);
   const injected = Object.values(faults).reduce((sum, count) => sum + count, 0);

@@ -145,7 +145,8 @@ export class WritePath {
       write.remote = 'pending';
       const { op, offset, length, fua, noHole } = write;
       core.send({ kind: 'write', seq: write.seq, op, offset, length, fua, noHole }, write.payload);
-      if (core.options.protocol === 'A') write.remote = 'done';
+      // FUA promises stable storage there too (W2), and only the peer can tell.
+      if (core.options.protocol === 'A' && !fua) write.remote = 'done';
     }
     if (local) {
       if (mirrored) write.epoch = core.epochs.begin(write.offset, write.length);

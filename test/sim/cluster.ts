@@ -101,6 +101,8 @@ export class Cluster {
         if (fua) checkFlush(this, node, [record], issuedAtMs);
       },
       onFlushed: (node, records, issuedAtMs) => checkFlush(this, node, records, issuedAtMs),
+      // Protocol A and B rely on the Primary's own disk: without a whole one, what is acknowledged may be on its way only.
+      isPromise: (node) => this.protocol === 'C' || node.status()?.diskState === 'UpToDate',
       onAttached: (node) => {
         if (this.split && this.firstMissing(node) !== null) this.expectations.loseEverything();
       },
@@ -171,9 +173,7 @@ export class Cluster {
   /** Since both copies were last complete, nothing happened but the death of this node, once. */
   isOnlyFaultDeathOf(node: SimNode): boolean {
     const [only, ...more] = this.#faults;
-    return (
-      more.length === 0 && only?.node === node && ['kill', 'power', 'freeze'].includes(only.fault)
-    );
+    return more.length === 0 && only?.node === node && ['kill', 'power', 'freeze'].includes(only.fault);
   }
 
   kill(node: SimNode): void {

@@ -57,7 +57,8 @@ export class Coverage {
       case 'decided': {
         const { kind, rule } = effect.decision;
         if (kind === 'handshake' && ruleNames.has(rule)) this.rules.add(rule);
-        if (kind === 'peer-loss' && (rule === 'single-copy' || rule === 'fenced')) this.states.add(`solo ${rule}`);
+        if (kind === 'peer-loss' && (rule === 'single-copy' || rule === 'fenced'))
+          this.states.add(`solo ${rule}`);
         return;
       }
       default:

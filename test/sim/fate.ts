@@ -249,8 +249,7 @@ export class Fate {
     const status = node.status();
     if (status === null || status.role === 'Primary' || status.peer?.connection === 'Connected') return;
     this.#operator.force(node);
-    if (prng.chance(0.5))
-      cluster.world.after(prng.between(1, 1000), () => cluster.client.moveTo(node));
+    if (prng.chance(0.5)) cluster.world.after(prng.between(1, 1000), () => cluster.client.moveTo(node));
   }
 
   #startLater(node: SimNode, prng: Prng): void {

@@ -13,8 +13,10 @@ export function runMismatch(cluster: Cluster): void {
   world.run(world.nowMs + 5_000);
   client.stop();
   world.run(world.nowMs + 10_000, () => client.isIdle);
-  if (!isApart()) return world.violation('refusal', `they no longer refuse each other: ${cluster.describe()}`);
+  if (!isApart())
+    return world.violation('refusal', `they no longer refuse each other: ${cluster.describe()}`);
   if (!client.isIdle) return world.violation('liveness', 'a request never ends');
   if (client.answered === 0) return world.violation('liveness', 'nothing was served alone');
-  if (beta.disk.visible.some((stamp) => stamp !== 0)) world.violation('refusal', 'something was copied all the same');
+  if (beta.disk.visible.some((stamp) => stamp !== 0))
+    world.violation('refusal', 'something was copied all the same');
 }

@@ -142,8 +142,7 @@ interface Log extends Host {
 function makeHost(name: string): Log {
   const heard: string[] = [];
   return {
-    ...{ name, heard, isUp: true,
-    isResponding: true, published: null },
+    ...{ name, heard, isUp: true, isResponding: true, published: null },
     linkUp: (session) => heard.push(`up ${session}`),
     linkDown: (session) => heard.push(`down ${session}`),
     linkRefused: () => undefined,
@@ -153,7 +152,12 @@ function makeHost(name: string): Log {
 
 function connected(seed: bigint): { world: World; network: SimNetwork; a: Log; b: Log; sendAll: () => void } {
   const world = new World(seed);
-  const network = new SimNetwork(world, { delayMs: 10, connectIntervalMs: 50, probeTimeoutMs: 100, wire: 'values' });
+  const network = new SimNetwork(world, {
+    delayMs: 10,
+    connectIntervalMs: 50,
+    probeTimeoutMs: 100,
+    wire: 'values',
+  });
   const [a, b] = [makeHost('a'), makeHost('b')];
   network.start([a, b]);
   for (const host of [a, b]) network.wantLink(host, true);

@@ -30,7 +30,7 @@ const mebibyte = 1024 * 1024;
 /** How often an action is among those of a history, unless said otherwise. */
 const usualChance = 0.35;
 const chances: Partial<Record<Action, number>> = {
-  'split': 0.12,
+  split: 0.12,
   'new-disk': 0.06,
   'foreign-disk': 0.05,
   'old-disk': 0.1,
@@ -94,7 +94,8 @@ function planCores(kind: Plan['kind'], prng: Prng): readonly [NodeCoreOptions, N
     resyncWindowBytes: prng.pick([256 * 1024, 2 * mebibyte]),
     resyncWindowBusyBytes: 128 * 1024,
   };
-  if (kind === 'mismatch' && prng.chance(0.5)) return [core, { ...core, protocol: protocol === 'C' ? 'B' : 'C' }];
+  if (kind === 'mismatch' && prng.chance(0.5))
+    return [core, { ...core, protocol: protocol === 'C' ? 'B' : 'C' }];
   if (prng.chance(0.7)) return [core, core];
   // What need not be the same on both sides.
   const other: NodeCoreOptions = {
@@ -135,7 +136,10 @@ export function parseShortening(text: string): Shortening | null {
   };
   for (const part of text.split(';').filter((one) => one !== '')) {
     const [name, value] = part.split('=');
-    const numbers = (value ?? '').split(',').filter((one) => one !== '').map(Number);
+    const numbers = (value ?? '')
+      .split(',')
+      .filter((one) => one !== '')
+      .map(Number);
     if (numbers.some((number) => !Number.isInteger(number) || number < 0)) return null;
     const [only] = numbers;
     if (name === 'keep') fields.keep = numbers;

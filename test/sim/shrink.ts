@@ -39,7 +39,8 @@ export function shrink(seed: bigint, options: HistoryOptions = {}): Shrunk | nul
   for (const workers of [1, 2, 3]) if (isTried({ workers })) break;
   for (const share of [0.25, 0.5, 0.75]) {
     const lastFaultMs = best.result.faults.at(-1)?.atMs ?? 0;
-    if (isTried({ faultsMs: Math.round(lastFaultMs + (best.result.simulatedMs - lastFaultMs) * share) })) break;
+    if (isTried({ faultsMs: Math.round(lastFaultMs + (best.result.simulatedMs - lastFaultMs) * share) }))
+      break;
   }
   reduce(indices(), (keep) => (isTried({ keep }) ? indices() : null));
   return { ...best, runs };
@@ -49,7 +50,10 @@ export function shrink(seed: bigint, options: HistoryOptions = {}): Shrunk | nul
  * Delta debugging (Zeller's ddmin, by complements): leaves out pieces, from halves down to single ones. `attempt` answers
  * what is left if the history without the piece still fails, else null.
  */
-function reduce(all: readonly number[], attempt: (keep: readonly number[]) => readonly number[] | null): void {
+function reduce(
+  all: readonly number[],
+  attempt: (keep: readonly number[]) => readonly number[] | null,
+): void {
   let list = all;
   let pieces = 2;
   while (list.length > 0) {

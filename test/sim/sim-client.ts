@@ -26,6 +26,8 @@ export interface ClientListener {
   onFlushed(node: SimNode, records: readonly WriteRecord[], issuedAtMs: number): void;
   onWritten(node: SimNode, record: WriteRecord, fua: boolean, issuedAtMs: number): void;
   onAttached(node: SimNode): void;
+  /** Whether what this node acknowledges now (other than with FUA) is on a copy that the protocol counts on. */
+  isPromise(node: SimNode): boolean;
   onError(node: SimNode, kind: string, outcome: string): void;
 }
 
@@ -158,6 +160,7 @@ export class SimClient {
     this.#records.set(request, record);
     this.#submit(node, request, ({ outcome }) => {
       if (outcome !== null) return this.#expectations.givenUp(record);
+      if (!this.#listener.isPromise(node)) record.atRisk = true;
       this.#expectations.acknowledged(record, op, fua);
       this.#listener.onWritten(node, record, fua, issuedAtMs);
     });

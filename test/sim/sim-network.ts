@@ -242,7 +242,8 @@ export class SimNetwork {
 
   /** A session that the other side has given up: told of at once, or it still delivers what was on its way. */
   #replace(old: End): void {
-    if (!old.told || this.#prng.chance(0.5)) return this.#end(old, 'BrokenPipe', 'the peer has connected anew');
+    if (!old.told || this.#prng.chance(0.5))
+      return this.#end(old, 'BrokenPipe', 'the peer has connected anew');
     this.#ends.delete(old.host);
     this.#stale.add(old);
     this.#world.after(this.#prng.int(300), () => {
