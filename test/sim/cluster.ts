@@ -209,11 +209,9 @@ export class Cluster {
     return this.#options.cores[0].protocol;
   }
 
-  /** By force, the other node is Primary now; this one may not know. */
+  /** By force, the other node is Primary now, while this one stood still and nothing else was wrong. */
   onTakenOver(from: SimNode): void {
-    if (!from.isUp) return;
-    const isAlone = from.metadata.superblock.peerExcluded;
-    this.#overtaken.set(from, { excused: isAlone || this.network.isImpaired });
+    if (from.isFrozen) this.#overtaken.set(from, { excused: from.metadata.superblock.peerExcluded });
   }
 
   /** What a node says of itself when it is told to claim what it is not. */
@@ -229,7 +227,9 @@ export class Cluster {
   /** W13: what a superseded Primary still acknowledges has to be on the copy that goes on. */
   #onAcknowledged(node: SimNode, request: ClientRequest): void {
     const overtaken = this.#overtaken.get(node);
-    if (overtaken === undefined || overtaken.excused || request.kind !== 'clientWrite') return;
+    // Under protocol A and B it may have been on its way when the other one took over.
+    if (this.protocol !== 'C' || overtaken === undefined || overtaken.excused) return;
+    if (request.kind !== 'clientWrite') return;
     const successor = this.otherOf(node);
     const record = this.client.recordOf(request);
     if (!successor.isServing || record === undefined || this.network.isImpaired) return;

@@ -159,15 +159,19 @@ export class Operator {
   force(node: SimNode): void {
     const cluster = this.#cluster;
     if (cluster.swapped === node) return;
+    // However careless, nobody takes a new disk for the data of a pair that has some.
+    const isNew = (which: SimNode): boolean => which.metadata.superblock.origin !== 'settled';
+    if (isNew(node) && !isNew(cluster.otherOf(node))) return;
+    const other = cluster.otherOf(node);
+    const isUnseen = other.isFrozen && cluster.isOnlyFaultDeathOf(other);
     cluster.note('operator', node);
     cluster.forced = true;
     const isMissing = cluster.firstMissing(node) !== null;
-    if (isMissing || cluster.otherOf(node).isUp) cluster.split = true;
+    if (isMissing || other.isUp) cluster.split = true;
     if (isMissing && cluster.client.node === null) cluster.expectations.loseEverything();
-    const other = cluster.otherOf(node);
     node.command({ kind: 'promote', force: true, dryRun: false }, (result) => {
       if (result === 'gone' || !result.ok) return;
-      cluster.onTakenOver(other);
+      if (isUnseen) cluster.onTakenOver(other);
       // Clients of a Primary that stands still give up on it, sooner or later.
       if (other.isFrozen) this.#later(3000, () => cluster.client.moveTo(node));
     });
