@@ -32,6 +32,9 @@ for (const bug of quick) {
     const hunt = await hunts.get(bug.name);
     const [caught] = hunt?.catches ?? [];
     if (caught === undefined) return t.fail(`nobody noticed in ${hunt?.runs} histories`);
-    t.true(bug.checkers.includes(caught.checker), `${caught.checker}, seed ${caught.seed}: ${caught.message}`);
+    t.true(
+      bug.checkers.includes(caught.checker),
+      `${caught.checker}, seed ${caught.seed}: ${caught.message}`,
+    );
   });
 }
