@@ -28,6 +28,8 @@ import { Session } from './session.ts';
 import { Solo } from './solo.ts';
 import type { CoreStatus, SuspendReason } from './status.ts';
 import { reportStatus } from './status-report.ts';
+import { reportTables } from './table-sizes.ts';
+import type { TableSizes } from './table-sizes.ts';
 import type { DiskState, Generation } from './vocabulary.ts';
 import { WritePath } from './write-path.ts';
 
@@ -113,6 +115,10 @@ export class Core {
 
   status(): CoreStatus {
     return reportStatus(this);
+  }
+
+  tableSizes(): TableSizes {
+    return reportTables(this);
   }
 
   #dispatch(event: Event): void {
@@ -231,6 +237,10 @@ export class Core {
     const solo = this.solo.holdReason();
     if (solo !== null) return solo;
     return this.hasData ? null : 'no-data';
+  }
+
+  get heldCount(): number {
+    return this.#held.length;
   }
 
   hold(retry: () => void, fail: (outcome: ClientOutcome) => void): void {

@@ -44,6 +44,10 @@ export class Inbound {
     this.#queue = [];
   }
 
+  get size(): number {
+    return this.#queue.length;
+  }
+
   #handle(packet: Packet, payload: Payload | null): void {
     const core = this.#core;
     switch (packet.kind) {

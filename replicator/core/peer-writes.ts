@@ -132,6 +132,10 @@ export class PeerWrites {
     }
   }
 
+  get size(): number {
+    return this.#pending.size + this.#waitingForLog.size;
+  }
+
   /** The Primary has writes under way just now. */
   get isBusy(): boolean {
     return this.#pending.size > 0;

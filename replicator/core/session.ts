@@ -181,6 +181,7 @@ export class Session {
     core.crashedPrimary = false;
     core.discardMyData = false;
     core.diskState = 'UpToDate';
+    core.solo.onDataFound(current);
     if (core.role === 'Primary') core.exposed = current;
     const writer = superblock.writer && current === superblock.current;
     this.confirm(
@@ -199,6 +200,7 @@ export class Session {
     if (core.hasDisk) {
       core.diskState = 'UpToDate';
       core.crashedPrimary = false;
+      core.solo.onDataFound(core.meta.superblock.current);
       return this.confirm(
         { kind: 'established' },
         { linked: true, disk: 'UpToDate', primary: core.role === 'Primary' },

@@ -60,6 +60,7 @@ export class SyncStart {
     const { superblock } = core.meta;
     core.crashedPrimary = false;
     core.diskState = 'UpToDate';
+    core.solo.onDataFound(superblock.current);
     core.out.decide('resync', full ? 'full' : 'quick', 'this node is the source', {
       blocks: core.outOfSync.blocks,
     });

@@ -314,6 +314,10 @@ export class WritePath {
     return this.#waitingForRecord.length > 0;
   }
 
+  get size(): number {
+    return this.#inFlight.size + this.#waitingForLog.size;
+  }
+
   get isIdle(): boolean {
     return this.#inFlight.size === 0 && this.#waitingForLog.size === 0;
   }

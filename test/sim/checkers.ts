@@ -1,5 +1,8 @@
 /** What has to be true, checked against the models themselves and not against what a core believes. */
+import type { TableSizes } from '../../replicator/core/table-sizes.ts';
+import { blockBytes, extentBytes } from '../../replicator/core/vocabulary.ts';
 import type { Cluster } from './cluster.ts';
+import { sectorsPerBlock } from './disk-faults.ts';
 import type { WriteRecord } from './expectations.ts';
 import type { SimNode } from './sim-node.ts';
 import type { Checker } from './world.ts';
@@ -68,14 +71,77 @@ function counts(copy: SimNode, other: SimNode): boolean {
   return !theirs.peerExcluded && !theirs.bitmap.includes(own.current);
 }
 
-/** Identical copies: what both disks hold once nothing is under way. */
+/** Identical copies: what both disks hold once nothing is under way. Does not rest on the table of differences. */
 export function checkIdentical(cluster: Cluster): void {
   const [{ name, disk }, { name: otherName, disk: other }] = cluster.nodes;
   for (let sector = 0; sector < disk.sectorCount; sector++) {
     if (disk.visible[sector] === other.visible[sector]) continue;
+    const block = Math.floor(sector / sectorsPerBlock);
+    if (disk.faults.corrupt.has(block) || other.faults.corrupt.has(block)) continue;
     return cluster.world.violation(
       'identical',
       `idle and in sync, but sector ${sector} is ${disk.visible[sector]} on ${name} and ${other.visible[sector]} on ${otherName}`,
     );
   }
+}
+
+/** The same whenever nothing is under way, and the bounds of the tables at all times. */
+export function checkNow(cluster: Cluster): void {
+  // Under protocol A and B a write may still be on its way when nobody waits for it any more.
+  let isQuiet = cluster.protocol === 'C' && cluster.isHealthy && cluster.client.isIdle;
+  for (const node of cluster.nodes) {
+    const sizes = node.core?.tableSizes?.();
+    if (sizes === undefined) continue;
+    const tooMuch = overflow(sizes, node.unanswered, node.activityLogExtents);
+    if (tooMuch !== null) cluster.world.violation('memory', `${node.name}: ${tooMuch}`);
+    isQuiet &&= node.disk.isIdle && isEmpty(sizes);
+  }
+  const [block] = isQuiet ? cluster.differences.shown() : [];
+  if (block !== undefined)
+    cluster.world.violation('identical', `nothing is under way, but block ${block} differs`);
+}
+
+/** Whatever grows with what is under way is empty when nothing is. */
+export function checkEmpty(cluster: Cluster): void {
+  for (const { name, core } of cluster.nodes) {
+    const sizes = core?.tableSizes?.();
+    if (sizes !== undefined && !isEmpty(sizes))
+      cluster.world.violation('memory', `${name}: idle, but its tables hold ${JSON.stringify(sizes)}`);
+  }
+}
+
+const tables = [
+  ...(['held', 'writes', 'peerWrites', 'locks', 'inbound', 'waitingForLog', 'extents'] as const),
+  ...(['epochs', 'unstableBlocks', 'commits'] as const),
+];
+
+/** What was begun before a client left, a session ended or a disk failed goes on beside what is under way now. */
+const leftoversMax = 256;
+
+/** The table that holds more than what is under way explains, or null. */
+function overflow(sizes: TableSizes, unanswered: number, capacity: number): string | null {
+  const blocks = (extents: number): number => (extents * extentBytes) / blockBytes;
+  const bounds: Record<(typeof tables)[number], number> = {
+    held: unanswered,
+    writes: unanswered + leftoversMax,
+    peerWrites: leftoversMax,
+    locks: unanswered + 2 * leftoversMax,
+    inbound: leftoversMax,
+    waitingForLog: unanswered + leftoversMax,
+    extents: capacity,
+    epochs: unanswered + leftoversMax,
+    // Every block of the unstable set lies in an active extent (W3).
+    unstableBlocks: sizes.epochs * blocks(sizes.extents + sizes.bulkExtents),
+    commits: leftoversMax,
+  };
+  for (const name of tables) {
+    const [count, bound] = [sizes[name], bounds[name]];
+    if (count > bound) return `${name} holds ${count}, more than ${bound}`;
+  }
+  return null;
+}
+
+function isEmpty(sizes: TableSizes): boolean {
+  const { held, writes, peerWrites, locks, inbound, waitingForLog } = sizes;
+  return held + writes + peerWrites + locks + inbound + waitingForLog === 0;
 }

@@ -1,6 +1,8 @@
 /** Two nodes, the network between them, a client, and what is watched all the time. */
 import { Differences } from './differences.ts';
+import type { DiskOperation } from './disk-faults.ts';
 import { Expectations } from './expectations.ts';
+import { GenerationWatch } from './generation-watch.ts';
 import type { Prng } from './prng.ts';
 import { SimClient } from './sim-client.ts';
 import type { ClientOptions } from './sim-client.ts';
@@ -12,7 +14,7 @@ import type { ClientRequest, MakeCore } from './sim-node.ts';
 import type { CoreOptions } from '../../replicator/core/options.ts';
 import type { World } from './world.ts';
 import type { Packet } from '../../replicator/core/packet.ts';
-import { checkFlush, checkWrite } from './checkers.ts';
+import { checkFlush, checkNow, checkWrite } from './checkers.ts';
 import type { Coverage } from './coverage.ts';
 
 /** Of the core of one node: what is not the same by nature. */
@@ -43,6 +45,7 @@ export class Cluster {
   readonly nodes: readonly [SimNode, SimNode];
   readonly expectations: Expectations;
   readonly differences: Differences;
+  readonly generations: GenerationWatch;
   readonly client: SimClient;
   readonly coverage: Coverage;
   readonly #options: ClusterOptions;
@@ -93,10 +96,16 @@ export class Cluster {
     };
     this.nodes = [makeNode('alpha', 'beta', 0), makeNode('beta', 'alpha', 1)];
     this.differences = new Differences(world, this.nodes);
+    this.generations = new GenerationWatch(world, this.nodes);
+    for (const node of this.nodes) {
+      node.disk.faults.onFailure = (operation) => this.#onFailure(node, operation);
+      node.disk.faults.onCorrupted = (block) => this.expectations.spoil(block);
+    }
     this.#fillDisks();
     const client = { ...options.client, sectorCount: options.sizeBytes / sectorBytes };
     this.client = new SimClient(world, this.nodes, this.expectations, client, {
       onWritten: (node, record, fua, issuedAtMs) => {
+        if (record.firm) this.generations.onAcknowledged(node);
         checkWrite(this, node, record, issuedAtMs);
         if (fua) checkFlush(this, node, [record], issuedAtMs);
       },
@@ -247,6 +256,15 @@ export class Cluster {
     node.disk.repair();
   }
 
+  /** A single operation of a disk is about to fail, as it was told to (DiskFaults). */
+  #onFailure(node: SimNode, operation: DiskOperation): void {
+    this.world.trace(() => `a ${operation} of the disk of ${node.name} fails`);
+    const { wasHealthy } = this.note('disk', node);
+    if (operation !== 'flush') return;
+    if (!wasHealthy) this.expectations.loseUnflushed();
+    this.#lostCacheMs.set(node, this.world.nowMs);
+  }
+
   /** The other node's copy is whole, and this one knows. */
   isPeerFine(node: SimNode): boolean {
     const peer = node.status()?.peer;
@@ -284,6 +302,9 @@ export class Cluster {
     const primaries = this.nodes.filter((node) => node.status()?.role === 'Primary');
     if (primaries.length > 1 && !this.forced)
       this.world.violation('two-primaries', 'two Primaries, and nobody forced it');
+    // Protocol A: what was acknowledged may go with the Primary, and its generation with it.
+    if (this.protocol !== 'A') this.generations.check();
+    checkNow(this);
   }
 
   #onServe(node: SimNode, serve: boolean): void {

@@ -6,8 +6,8 @@
 import { BlockBitmap } from '../../replicator/core/bitmap.ts';
 import type { ActiveRange } from '../../replicator/core/metadata.ts';
 import { blockBytes, extentBytes } from '../../replicator/core/vocabulary.ts';
+import { sectorsPerBlock } from './disk-faults.ts';
 import type { SimDisk } from './sim-disk.ts';
-import { sectorsPerBlock } from './sim-disk.ts';
 import type { SimMetadata } from './sim-metadata.ts';
 import type { World } from './world.ts';
 
@@ -79,6 +79,22 @@ export class Differences {
     return this.#isDifferent[block] === 1;
   }
 
+  /** Blocks in which what the two disks show differs, corrupt ones left out. Ascending. */
+  shown(): readonly number[] {
+    const [{ disk: a }, { disk: b }] = this.#copies;
+    const found: number[] = [];
+    for (let block = 0; block < this.blockCount; block++) {
+      if (this.#isDifferent[block] === 0 || this.#isCorrupt(block)) continue;
+      const [from, to] = [block * sectorsPerBlock, (block + 1) * sectorsPerBlock];
+      for (let sector = from; sector < to; sector++) {
+        if (a.visible[sector] === b.visible[sector]) continue;
+        found.push(block);
+        break;
+      }
+    }
+    return found;
+  }
+
   /** Whether a record that survives a crash says that the block may differ. */
   isMarked(block: number): boolean {
     if ((this.#active[Math.floor(block / blocksPerExtent)] ?? 0) > 0) return true;
@@ -142,7 +158,7 @@ export class Differences {
 
   #complain(block: number): void {
     // Corruption that no record can know of; online verify has to find it.
-    if (this.#copies.some(({ disk }) => disk.faults.corrupt.has(block))) return;
+    if (this.#isCorrupt(block)) return;
     const images = this.#copies.flatMap(({ name, disk }) =>
       (['visible', 'stable'] as const).map((which) => {
         const from = block * sectorsPerBlock;
@@ -153,6 +169,10 @@ export class Differences {
       'unmarked-difference',
       `block ${block} differs, and no record says so: ${images.join('; ')}`,
     );
+  }
+
+  #isCorrupt(block: number): boolean {
+    return this.#copies.some(({ disk }) => disk.faults.corrupt.has(block));
   }
 
   #bitmap(index: 0 | 1): BlockBitmap {

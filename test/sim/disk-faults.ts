@@ -9,11 +9,13 @@ export type DiskOperation = 'read' | 'write' | 'flush';
 
 /** How many times slower a slow disk is. */
 const slowness = 50;
-const sectorsPerBlock = 8;
+export const sectorsPerBlock = 8;
 
 export class DiskFaults {
   /** Called when an operation fails on its own, before that has had any effect. */
   onFailure: (operation: DiskOperation) => void = () => undefined;
+  /** Called with a block that a misdirected write misses or hits, before it does. */
+  onCorrupted: (block: number) => void = () => undefined;
   /**
    * Blocks that a misdirected write has missed or hit, until they are written as a whole and flushed: what they hold may be
    * wrong, and nothing but a comparison of both copies can tell.
@@ -104,7 +106,10 @@ export class DiskFaults {
     this.#misdirect = false;
     for (const at of [first, to]) {
       const end = Math.ceil((at + count) / sectorsPerBlock);
-      for (let block = Math.floor(at / sectorsPerBlock); block < end; block++) this.corrupt.add(block);
+      for (let block = Math.floor(at / sectorsPerBlock); block < end; block++) {
+        this.corrupt.add(block);
+        this.onCorrupted(block);
+      }
     }
     return to;
   }

@@ -7,6 +7,7 @@
  * Tables with one number for each sector say at once that a value is right; only when they do not, all writes are looked
  * through for what the rule above says exactly.
  */
+import { sectorsPerBlock } from './disk-faults.ts';
 
 export type WriteOp = 'write' | 'trim' | 'zeroes';
 
@@ -49,6 +50,8 @@ export class Expectations {
   /** Of each sector: when the latest zeroes or trim that is over ended, 0 if there was none. */
   readonly #zeroed: Uint32Array;
   readonly #touched: Uint8Array;
+  /** Blocks of which nothing is expected, by when that began: until an acknowledged write of a later time covers them. */
+  readonly #spoiled = new Map<number, number>();
 
   constructor(sectorCount: number) {
     this.#firm = new Uint32Array(sectorCount);
@@ -94,6 +97,7 @@ export class Expectations {
     record.firm = true;
     record.durable = fua;
     raise(this.#firm, record);
+    if (this.#spoiled.size > 0) this.#mend(record);
     if (fua) raise(this.#durable, record);
     else this.#unflushed.add(record);
   }
@@ -120,6 +124,23 @@ export class Expectations {
       record.durable = true;
       raise(this.#durable, record);
     }
+  }
+
+  /** A disk has silently gone wrong there: until it is written again, the block may hold anything. */
+  spoil(block: number): void {
+    this.#spoiled.set(block, ++this.#clock);
+  }
+
+  #mend(record: WriteRecord): void {
+    for (const [block, since] of this.#spoiled) {
+      const first = block * sectorsPerBlock;
+      const isWhole = covers(record, first) && covers(record, first + sectorsPerBlock - 1);
+      if (isWhole && record.issued > since) this.#spoiled.delete(block);
+    }
+  }
+
+  #isSpoiled(sector: number): boolean {
+    return this.#spoiled.size > 0 && this.#spoiled.has(Math.floor(sector / sectorsPerBlock));
   }
 
   /** Every copy of what was not flushed may be gone. */
@@ -192,7 +213,8 @@ export class Expectations {
   hasReached(record: WriteRecord, sectors: Uint32Array): boolean {
     for (let sector = record.first, end = record.first + record.count; sector < end; sector++) {
       const found = sectors[sector] ?? 0;
-      if (found !== record.value && !this.#endedAfter(sector, found, record.issued)) return false;
+      if (found === record.value || this.#endedAfter(sector, found, record.issued)) continue;
+      if (!this.#isSpoiled(sector)) return false;
     }
     return true;
   }
@@ -210,6 +232,7 @@ export class Expectations {
 
   /** The rule itself. */
   #isPossible(sector: number, value: number, since: number): boolean {
+    if (this.#isSpoiled(sector)) return true;
     let replaced = 0;
     for (const record of this.#records) {
       if (record.firm && record.ended <= since && covers(record, sector))

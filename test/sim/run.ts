@@ -1,6 +1,6 @@
 /** One simulated history from one seed: a time of faults, then everything is put right, and all must end well. */
 import { Core } from '../../replicator/core/core.ts';
-import { checkIdentical } from './checkers.ts';
+import { checkEmpty, checkIdentical } from './checkers.ts';
 import { Cluster } from './cluster.ts';
 import { Coverage } from './coverage.ts';
 import type { CoverageReport } from './coverage.ts';
@@ -90,6 +90,7 @@ function settle(cluster: Cluster, fate: Fate): void {
   if (world.violations.length > 0) return;
   cluster.checkAlways();
   checkIdentical(cluster);
+  checkEmpty(cluster);
   if (nodes.some((node) => node.status()?.peer?.outOfSyncBytes !== 0)) {
     world.violation('identical', `well, but something is out of sync: ${cluster.describe()}`);
   }

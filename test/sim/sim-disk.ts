@@ -6,12 +6,11 @@
  */
 import type { DiskOutcome } from '../../replicator/core/event.ts';
 import type { MirrorOp, Payload } from '../../replicator/core/packet.ts';
-import { DiskFaults } from './disk-faults.ts';
+import { DiskFaults, sectorsPerBlock } from './disk-faults.ts';
 import type { Prng } from './prng.ts';
 import type { World } from './world.ts';
 
 export const sectorBytes = 512;
-export const sectorsPerBlock = 8;
 
 /** What a run of sectors holds: each its own stamp, or all the same one. */
 export class SimPayload implements Payload {
@@ -97,6 +96,11 @@ export class SimDisk {
 
   get isFailing(): boolean {
     return this.#failing;
+  }
+
+  /** No write is under way. */
+  get isIdle(): boolean {
+    return this.#inFlight.length === 0;
   }
 
   write(

@@ -10,7 +10,9 @@ import type { CoreOptions, GenerationSource } from '../../replicator/core/option
 import type { Packet, Payload, PeerState } from '../../replicator/core/packet.ts';
 import type { CommandResult } from '../../replicator/core/refusal.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
+import type { TableSizes } from '../../replicator/core/table-sizes.ts';
 import { formatGeneration } from '../../replicator/core/vocabulary.ts';
+import type { DiskState, Generation } from '../../replicator/core/vocabulary.ts';
 import type { Coverage } from './coverage.ts';
 import { describe } from './describe.ts';
 import type { Prng } from './prng.ts';
@@ -24,6 +26,11 @@ import type { World } from './world.ts';
 export interface SimulatedCore {
   step(event: Event): readonly Effect[];
   status(): CoreStatus;
+  /** Cores that are wrapped for a test may lack these; then nothing is checked by them. */
+  tableSizes?(): TableSizes;
+  readonly exposed?: Generation;
+  readonly diskState?: DiskState;
+  readonly isPeerUpToDate?: boolean;
 }
 
 export type MakeCore = (options: CoreOptions, ids: GenerationSource) => SimulatedCore;
@@ -90,6 +97,8 @@ export class SimNode implements Host {
   #published: PeerState | null = null;
   #serving = false;
   #nextId = 1;
+  /** Client requests that this process has not answered, those of clients that are gone among them. */
+  #unanswered = 0;
   readonly #requests = new Map<number, PendingRequest>();
   readonly #commands = new Map<number, PendingCommand>();
   /** Requests of clients that have gone; they may still be carried out. */
@@ -192,6 +201,7 @@ export class SimNode implements Host {
     if (this.#core === null || !this.#serving) return done({ outcome: 'gone', sectors: null });
     const id = this.#nextId++;
     this.#requests.set(id, { request, done });
+    this.#unanswered++;
     this.#tell({ ...request, id });
   }
 
@@ -238,6 +248,14 @@ export class SimNode implements Host {
 
   get requestsUnderWay(): number {
     return this.#requests.size;
+  }
+
+  get activityLogExtents(): number {
+    return this.#options.core.activityLogExtents;
+  }
+
+  get unanswered(): number {
+    return this.#unanswered;
   }
 
   // The network's side.
@@ -393,6 +411,7 @@ export class SimNode implements Host {
   }
 
   #complete(id: number, outcome: ClientOutcome, payload: Payload | null): void {
+    this.#unanswered--;
     const pending = this.#requests.get(id);
     const request = pending?.request ?? this.#orphans.get(id);
     this.#orphans.delete(id);
@@ -439,6 +458,7 @@ export class SimNode implements Host {
   #end(): void {
     this.#process++;
     this.#core = null;
+    this.#unanswered = 0;
     this.#published = null;
     this.#events = [];
     this.#frozen = false;
