@@ -119,7 +119,9 @@ export class WritePath {
       this.#letGo(write);
       return this.#answer(write, 'ESHUTDOWN');
     }
-    if (core.holdReason() !== null || core.solo.blocksWrite()) {
+    // The disk may have gone and come back too: then the extents are active in a log that no longer counts, or in none.
+    const log = core.isMirrored && core.hasDisk ? core.log : null;
+    if (core.holdReason() !== null || core.solo.blocksWrite() || write.log !== log) {
       this.#letGo(write);
       return this.#start(write);
     }

@@ -18,9 +18,9 @@ export class DiskFaults {
   onCorrupted: (block: number) => void = () => undefined;
   /**
    * Blocks that a misdirected write has missed or hit, until they are written as a whole and flushed: what they hold may be
-   * wrong, and nothing but a comparison of both copies can tell.
+   * wrong, and nothing but a comparison of both copies can tell. With the number of that write in the order of writes.
    */
-  readonly corrupt = new Set<number>();
+  readonly corrupt = new Map<number, number>();
   readonly #world: World;
   readonly #prng: Prng;
   readonly #sectorCount: number;
@@ -96,8 +96,8 @@ export class DiskFaults {
     return stuckMs + (this.#world.nowMs < this.#slowUntilMs ? usualMs * slowness : usualMs);
   }
 
-  /** Where a write lands instead, or null. */
-  misdirected(first: number, count: number): number | null {
+  /** Where a write lands instead, or null. `order`: its number. */
+  misdirected(first: number, count: number, order: number): number | null {
     if (!this.#misdirect || count === 0) return null;
     const rooms = Math.floor((this.#sectorCount - count) / sectorsPerBlock);
     const skew = first % sectorsPerBlock;
@@ -107,7 +107,7 @@ export class DiskFaults {
     for (const at of [first, to]) {
       const end = Math.ceil((at + count) / sectorsPerBlock);
       for (let block = Math.floor(at / sectorsPerBlock); block < end; block++) {
-        this.corrupt.add(block);
+        this.corrupt.set(block, order);
         this.onCorrupted(block);
       }
     }
@@ -121,12 +121,13 @@ export class DiskFaults {
       if (sector >= first && sector < first + count) this.#unreadable.delete(sector);
   }
 
-  /** What was written there cannot be lost any more. */
-  onStable(first: number, count: number): void {
+  /** What write number `order` put there cannot be lost any more. */
+  onStable(first: number, count: number, order: number): void {
     if (this.corrupt.size === 0) return;
-    for (const block of this.corrupt) {
+    for (const [block, since] of this.corrupt) {
       const sector = block * sectorsPerBlock;
-      if (sector >= first && sector + sectorsPerBlock <= first + count) this.corrupt.delete(block);
+      if (order > since && sector >= first && sector + sectorsPerBlock <= first + count)
+        this.corrupt.delete(block);
     }
   }
 }

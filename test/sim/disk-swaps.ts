@@ -47,6 +47,7 @@ export class DiskSwaps {
     const copy = this.#make(what, node, other, prng);
     if (copy === null) return false;
     cluster.loseDisk(node);
+    cluster.generations.forgive();
     cluster.differences.ignore();
     node.disk.replace(copy.sectors);
     node.metadata.replace(copy.image);

@@ -3,13 +3,13 @@
  * stream of its own, so that a shorter history can leave single faults out and keep the others as they were.
  */
 import type { Cluster } from './cluster.ts';
-import type { DiskOperation } from './disk-faults.ts';
 import { DiskSwaps } from './disk-swaps.ts';
 import type { Operator } from './operator.ts';
 import type { Prng } from './prng.ts';
 import type { Cut } from './sim-network.ts';
 import type { SimNode } from './sim-node.ts';
 import type { Tampering } from './sim-wire.ts';
+import { makeTrouble } from './troubles.ts';
 
 export const actions = [
   'cut',
@@ -24,10 +24,8 @@ export const actions = [
   'freeze',
   'clock-jump',
   'disk',
-  'disk-error',
-  'bad-sectors',
-  'slow-disk',
-  'slow-metadata',
+  'trouble',
+  'misdirect',
   'disconnect',
   'detach',
   'detach-both',
@@ -152,18 +150,11 @@ export class Fate {
         return node.jumpClock(prng.between(300, 8000));
       case 'disk':
         return this.#failDisk(node, prng);
-      case 'disk-error':
-        return node.disk.faults.failNext(prng.pick<DiskOperation>(['read', 'write', 'flush']));
-      case 'bad-sectors':
-        cluster.note('disk', node);
-        return node.disk.faults.spoil(prng.int(node.disk.sectorCount), prng.between(1, 64));
-      case 'slow-disk':
+      case 'trouble':
         cluster.note('link', null);
-        if (prng.chance(0.5)) return node.disk.faults.slowFor(prng.between(500, 5000));
-        return node.disk.faults.stickNext(prng.between(500, 8000));
-      case 'slow-metadata':
-        cluster.note('link', null);
-        return node.metadata.stall(prng.between(200, 6000));
+        return makeTrouble(cluster, node, prng);
+      case 'misdirect':
+        return node.disk.faults.misdirectNext();
       case 'disconnect':
         this.#operator.risky(node, { kind: 'disconnect' });
         return this.#repairLater(prng, () => this.#operator.connect(node));

@@ -62,7 +62,11 @@ export class GenerationWatch {
     if (statusA?.splitBrain === true || statusB?.splitBrain === true) return this.forgive();
     // Each of both has to say so: what a broken connection has left behind on one side means nothing yet.
     const replications = `${statusA?.peer?.replication} ${statusB?.peer?.replication}`;
-    const isEqual = statusA?.diskState === 'UpToDate' && statusB?.diskState === 'UpToDate';
+    // While a generation is on its way to the other side, what was under way before may be answered in it.
+    const isEqual =
+      statusA?.diskState === 'UpToDate' &&
+      statusB?.diskState === 'UpToDate' &&
+      a.metadata.superblock.current === b.metadata.superblock.current;
     if (replications === 'Established Established' && isEqual) this.#expectLineage(a);
     else if (replications === 'SyncSource SyncTarget') this.#expectLineage(a);
     else if (replications === 'SyncTarget SyncSource') this.#expectLineage(b);

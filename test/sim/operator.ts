@@ -146,9 +146,9 @@ export class Operator {
         cluster.swapped === null ? (cluster.client.node ?? whole ?? a) : cluster.otherOf(cluster.swapped);
       const victim = cluster.otherOf(survivor);
       cluster.world.trace(() => `-- split brain: ${survivor.name} is to survive`);
-      cluster.generations.forgive();
       this.order(victim, { kind: 'demote', force: true, dryRun: false });
       this.#later(500, () => {
+        cluster.generations.forgive();
         this.order(victim, { kind: 'connect', discardMyData: true, dryRun: false });
         this.order(survivor, { kind: 'connect', discardMyData: false, dryRun: false });
       });

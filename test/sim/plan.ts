@@ -31,7 +31,7 @@ const mebibyte = 1024 * 1024;
 const usualChance = 0.35;
 const chances: Partial<Record<Action, number>> = {
   split: 0.12,
-  'bad-sectors': 0.2,
+  misdirect: 0.08,
   'new-disk': 0.06,
   'foreign-disk': 0.05,
   'old-disk': 0.1,

@@ -76,6 +76,11 @@ export class SimClient {
     this.#running = false;
   }
 
+  /** A place that gets most of the requests. */
+  pickSector(prng: Prng): number {
+    return Math.max(0, Math.min(this.#options.sectorCount - 1, prng.pick(this.#spots) + prng.int(64) - 32));
+  }
+
   get isIdle(): boolean {
     return this.#busy === 0;
   }

@@ -205,7 +205,7 @@ export class SimDisk {
   }
 
   #applyWhole(write: DiskWrite): void {
-    const to = this.faults.misdirected(write.first, write.count);
+    const to = this.faults.misdirected(write.first, write.count, this.#order + 1);
     if (to === null) {
       this.#apply(write);
       this.faults.onWritten(write.first, write.count);
@@ -221,9 +221,9 @@ export class SimDisk {
     this.#changed(write);
   }
 
-  #settle(write: DiskWrite): void {
+  #settle(write: UnflushedWrite): void {
     copy(write, this.stable);
-    this.faults.onStable(write.first, write.count);
+    this.faults.onStable(write.first, write.count, write.order);
   }
 
   #changed(write: DiskWrite): void {

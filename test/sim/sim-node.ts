@@ -136,6 +136,8 @@ export class SimNode implements Host {
     const { makeCore, core } = this.#options;
     this.#core = makeCore(core, { newGeneration: () => this.#prng.bits64() });
     const outcome = { kind: 'opened', image: this.metadata.image() } as const;
+    // As the driver does: before anything else the core is told the time.
+    this.#tell({ kind: 'tick', nowMs: this.#clockMs() });
     this.#tell({ kind: 'diskOpened', id: 0, outcome });
     this.#scheduleTick();
   }
