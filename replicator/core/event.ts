@@ -3,7 +3,7 @@ import type { DeviceError } from '../../nbd/block-device.ts';
 import type { Command } from './command.ts';
 import type { MetadataImage } from './metadata.ts';
 import type { CorePolicies } from './options.ts';
-import type { Packet, Payload, PeerState } from './packet.ts';
+import type { Digests, Packet, Payload, PeerState } from './packet.ts';
 import type { Refusal } from './refusal.ts';
 
 export type DiskOutcome = 'ok' | 'failed';
@@ -36,6 +36,8 @@ export type Event =
       readonly payload: Payload | null;
       readonly hole: boolean;
     }
+  /** Null: the range could not be read. */
+  | { readonly kind: 'localDigested'; readonly id: number; readonly digests: Digests | null }
   | { readonly kind: 'localFlushed'; readonly id: number; readonly outcome: DiskOutcome }
   | { readonly kind: 'metadataCommitted'; readonly id: number }
   /** An authenticated session with the peer is up; packets of it carry the same number. */

@@ -13,6 +13,7 @@ import { SimNode } from './sim-node.ts';
 import type { ClientRequest, MakeCore } from './sim-node.ts';
 import type { CoreOptions } from '../../replicator/core/options.ts';
 import type { World } from './world.ts';
+import type { Decision } from '../../replicator/core/decision.ts';
 import type { Packet } from '../../replicator/core/packet.ts';
 import { checkFlush, checkNow, checkWrite } from './checkers.ts';
 import type { Coverage } from './coverage.ts';
@@ -64,6 +65,8 @@ export class Cluster {
   claimsPrimary = false;
   /** Primaries that another one has taken over from, by force, unseen; `excused` once they could not have noticed. */
   readonly #overtaken = new Map<SimNode, { excused: boolean }>();
+  /** A policy has chosen, perhaps against the copy that the client wrote to. */
+  #discarded = false;
 
   constructor(world: World, options: ClusterOptions, makeCore: MakeCore, coverage: Coverage) {
     this.world = world;
@@ -92,6 +95,11 @@ export class Cluster {
         onAcknowledged: (which, request) => this.#onAcknowledged(which, request),
         outgoing: (which, packet) => this.#outgoing(which, packet),
         onDeath: (which, how) => (how === 'kill' ? this.kill(which) : this.powerCut(which)),
+        onDiscarded: () => {
+          this.split = this.#discarded = true;
+          this.generations.forgive();
+        },
+        onVerified: (which, decision) => this.#onVerified(which, decision),
       });
     };
     this.nodes = [makeNode('alpha', 'beta', 0), makeNode('beta', 'alpha', 1)];
@@ -223,6 +231,13 @@ export class Cluster {
     if (from.isFrozen) this.#overtaken.set(from, { excused: from.metadata.superblock.peerExcluded });
   }
 
+  /** Verify finds what a disk has put in the wrong place, and nothing else ever. */
+  #onVerified(node: SimNode, { inputs, result }: Decision): void {
+    if (inputs['differingBlocks'] === 0) return;
+    if (this.nodes.some(({ disk }) => disk.faults.corrupt.size > 0)) return;
+    this.world.violation('identical', `${node.name}: verify finds what nobody changed: ${result}`);
+  }
+
   /** What a node says of itself when it is told to claim what it is not. */
   #outgoing(node: SimNode, packet: Packet): Packet {
     if (!this.claimsPrimary || packet.kind !== 'state' || packet.state.role === 'Primary') return packet;
@@ -291,6 +306,9 @@ export class Cluster {
   /** Forgets what was forced once both copies are complete again. */
   settle(): void {
     if (!this.isHealthy) return;
+    if (this.#discarded && this.firstMissing(this.nodes[0]) !== null) this.expectations.loseEverything();
+    if (this.#discarded) this.generations.forgive();
+    this.#discarded = false;
     this.forced = false;
     this.split = false;
     if (this.swapped !== null) this.differences.watch();
@@ -332,6 +350,7 @@ export function freshSuperblock(prng: Prng, sizeBytes: number): SimMetadata['sup
     origin: 'created-empty',
     current: prng.bits64(),
     bitmap: [],
+    partedAsPrimary: false,
     history: [],
     disk: 'Inconsistent',
     primary: false,

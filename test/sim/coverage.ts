@@ -20,7 +20,7 @@ export const coreStates: readonly string[] = [
   ...named('connection', ['Connecting', 'StandAlone admin', 'StandAlone split-brain']),
   ...named('connection', ['StandAlone unrelated-data', 'StandAlone mismatch', 'StandAlone stopped']),
   ...named('replication', ['Off', 'Established', 'StartingSyncS', 'StartingSyncT', 'WFBitMapS', 'WFBitMapT']),
-  ...named('replication', ['SyncSource', 'SyncTarget', 'PausedSyncS', 'PausedSyncT']),
+  ...named('replication', ['SyncSource', 'SyncTarget', 'PausedSyncS', 'PausedSyncT', 'VerifyS', 'VerifyT']),
   ...named('disk', ['Diskless', 'Failed', 'Inconsistent', 'Outdated', 'Consistent', 'UpToDate']),
   ...named('role', ['Primary', 'Secondary']),
   ...named('held', ['negotiating', 'peer-lost', 'generation', 'no-data', 'policy', 'demoting']),
@@ -74,7 +74,7 @@ export class Coverage {
     if (connection.conn === 'Connected') states.add(`phase ${connection.phase.kind}`);
     else if (connection.conn === 'StandAlone') states.add(`connection StandAlone ${connection.because}`);
     else states.add('connection Connecting');
-    states.add(`replication ${replicationState(connection)}`);
+    states.add(`replication ${replicationState(connection, core.verify.part)}`);
     states.add(`disk ${core.diskState}`);
     states.add(`role ${core.role}`);
     const held = core.role === 'Primary' ? core.holdReason() : null;

@@ -34,6 +34,7 @@ export const actions = [
   'contend',
   'invalidate',
   'pause',
+  'verify',
   'restart',
   'split',
   'move-client',
@@ -178,6 +179,8 @@ export class Fate {
         return this.#repairLater(prng, () =>
           this.#operator.order(node, { kind: 'resync', action: 'resume' }),
         );
+      case 'verify':
+        return this.#operator.order(node, { kind: 'verify', action: 'start', repair: true });
       case 'restart':
         return this.#restart(node, prng);
       case 'split':

@@ -17,7 +17,15 @@ const sectorCount = sizeBytes / 512;
 const blockCount = sectorCount / 8;
 
 const superblock: Superblock = {
-  ...{ sizeBytes, origin: 'created-empty', current: 1n, bitmap: [], history: [], disk: 'UpToDate' },
+  ...{
+    sizeBytes,
+    origin: 'created-empty',
+    current: 1n,
+    bitmap: [],
+    partedAsPrimary: false,
+    history: [],
+    disk: 'UpToDate',
+  },
   ...{ primary: false, writer: false, linked: false, peerExcluded: false, detached: false },
 };
 

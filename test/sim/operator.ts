@@ -17,7 +17,7 @@ export class Operator {
   #idleSinceMs: number | null = null;
   /** Since when the Primary has had no good data in reach. */
   #withoutDataSinceMs: number | null = null;
-  /** Since when the Primary waits for a word because its peer is lost. */
+  /** Since when the Primary has waited for a word. */
   #suspendedSinceMs: number | null = null;
   #resolving = false;
   /** Nodes that are to stay as they are until their repair is due. */
@@ -78,12 +78,13 @@ export class Operator {
     if (primary === undefined || !isWithoutData(primary)) this.#withoutDataSinceMs = null;
     if (primary !== undefined) {
       this.#idleSinceMs = null;
-      this.#considerGoingAlone(primary);
-      // Both disks outdated each other: what is left is to choose one by force, which a Primary cannot be told.
+      this.#considerWord(primary);
+      // Both disks outdated each other: what is left is to choose one by force.
       if (!isWithoutData(primary)) return;
       this.#withoutDataSinceMs ??= nowMs;
-      if (nowMs - this.#withoutDataSinceMs > 10_000)
-        this.order(primary, { kind: 'demote', force: true, dryRun: false });
+      if (nowMs - this.#withoutDataSinceMs <= 10_000) return;
+      if (hasDisk(primary) && this.#prng.chance(0.5)) this.force(primary);
+      else this.order(primary, { kind: 'demote', force: true, dryRun: false });
       return;
     }
     this.#idleSinceMs ??= nowMs;
@@ -100,17 +101,19 @@ export class Operator {
     });
   }
 
-  /** A Primary that waits for a word, as configured, because its peer is lost: it gets it once the peer is seen to be none. */
-  #considerGoingAlone(primary: SimNode): void {
-    const cluster = this.#cluster;
+  /** A suspended Primary is told to go on alone after a while, by force or by another policy, or is given up. */
+  #considerWord(primary: SimNode): void {
+    const { nowMs } = this.#cluster.world;
     if (primary.status()?.suspended.includes('policy') !== true) {
       this.#suspendedSinceMs = null;
       return;
     }
-    this.#suspendedSinceMs ??= cluster.world.nowMs;
-    const isAlone = cluster.otherOf(primary).status()?.role !== 'Primary';
-    if (isAlone && cluster.world.nowMs - this.#suspendedSinceMs > 2000 && this.#prng.chance(0.3))
-      this.order(primary, { kind: 'promote', force: true, dryRun: false });
+    this.#suspendedSinceMs ??= nowMs;
+    if (nowMs - this.#suspendedSinceMs < 3000 || this.#prng.chance(0.8)) return;
+    const way = this.#prng.int(4);
+    if (way === 0) this.order(primary, { kind: 'demote', force: true, dryRun: false });
+    else if (way === 1) primary.allowAlone();
+    else this.order(primary, { kind: 'promote', force: true, dryRun: false });
   }
 
   /** The other node cannot be asked. A careful operator forces only what has all the data; a careless one does not look. */
@@ -169,7 +172,8 @@ export class Operator {
     cluster.forced = true;
     const isMissing = cluster.firstMissing(node) !== null;
     if (isMissing || other.isUp) cluster.split = true;
-    if (isMissing && cluster.client.node === null) cluster.expectations.loseEverything();
+    const { node: attached } = cluster.client;
+    if (isMissing && (attached === null || attached === node)) cluster.expectations.loseEverything();
     node.command({ kind: 'promote', force: true, dryRun: false }, (result) => {
       if (result === 'gone' || !result.ok) return;
       if (isUnseen) cluster.onTakenOver(other);
@@ -212,6 +216,11 @@ function needsDecision(node: SimNode): boolean {
   const isUnrelated =
     status.peer?.connection === 'StandAlone' && status.peer.lastError?.includes('unrelated') === true;
   return status.splitBrain || isUnrelated;
+}
+
+function hasDisk(node: SimNode): boolean {
+  const disk = node.status()?.diskState;
+  return disk !== 'Diskless' && disk !== 'Failed';
 }
 
 function isWithoutData(node: SimNode): boolean {

@@ -2,6 +2,13 @@
  * What a history is made of, drawn from its seed: sizes and speeds, options of both nodes, and which faults may happen. Each
  * history has some faults and not others, so that rare ones get room. A shrunk one overrides some of it.
  */
+import {
+  afterSb0priWords,
+  afterSb1priWords,
+  afterSb2priWords,
+  alwaysDisconnect,
+} from '../../replicator/core/after-split-brain.ts';
+import type { CoreOptions } from '../../replicator/core/options.ts';
 import type { ClusterOptions, NodeCoreOptions } from './cluster.ts';
 import { actions } from './fate.ts';
 import type { Action, FateOptions } from './fate.ts';
@@ -25,6 +32,8 @@ export interface Shortening {
 }
 
 export const unshortened: Shortening = { keep: null, faultsMs: null, workers: null };
+
+type Policies = Pick<CoreOptions, 'after-sb-0pri' | 'after-sb-1pri' | 'after-sb-2pri'>;
 
 const mebibyte = 1024 * 1024;
 /** How often an action is among those of a history, unless said otherwise. */
@@ -87,6 +96,7 @@ function planCores(kind: Plan['kind'], prng: Prng): readonly [NodeCoreOptions, N
     protocol,
     activityLogExtents: prng.pick([7, 10, 1237]),
     onPeerLoss,
+    ...planPolicies(prng),
     noDataTimeoutMs: 3_000,
     pingIntervalMs: 200,
     peerTimeoutMs: 1_000,
@@ -94,6 +104,7 @@ function planCores(kind: Plan['kind'], prng: Prng): readonly [NodeCoreOptions, N
     handshakeTimeoutMs: 2_000,
     resyncWindowBytes: prng.pick([256 * 1024, 2 * mebibyte]),
     resyncWindowBusyBytes: 128 * 1024,
+    checksumResync: prng.pick(['always', 'after-crash', 'never']),
   };
   if (kind === 'mismatch' && prng.chance(0.5))
     return [core, { ...core, protocol: protocol === 'C' ? 'B' : 'C' }];
@@ -101,6 +112,7 @@ function planCores(kind: Plan['kind'], prng: Prng): readonly [NodeCoreOptions, N
   // What need not be the same on both sides.
   const other: NodeCoreOptions = {
     ...core,
+    ...(prng.chance(0.1) ? planPolicies(prng) : {}),
     activityLogExtents: prng.pick([7, 40, 1237]),
     onPeerLoss: prng.chance(0.5) ? 'suspend' : 'continue',
     peerTimeoutMs: prng.pick([600, 1_000, 3_000]),
@@ -108,6 +120,16 @@ function planCores(kind: Plan['kind'], prng: Prng): readonly [NodeCoreOptions, N
     resyncWindowBusyBytes: prng.pick([64 * 1024, 512 * 1024]),
   };
   return [core, other];
+}
+
+/** In some histories a split brain is settled by policy. */
+function planPolicies(prng: Prng): Policies {
+  if (!prng.chance(0.2)) return alwaysDisconnect;
+  return {
+    'after-sb-0pri': prng.pick([...afterSb0priWords, 'discard-node-alpha', 'discard-node-beta'] as const),
+    'after-sb-1pri': prng.pick(afterSb1priWords),
+    'after-sb-2pri': prng.pick(afterSb2priWords),
+  };
 }
 
 function shortened(plan: Plan, { keep, faultsMs, workers }: Shortening): Plan {

@@ -5,6 +5,7 @@
  */
 import type { ClientOutcome, Event, LinkDownReason } from '../../replicator/core/event.ts';
 import type { Command } from '../../replicator/core/command.ts';
+import type { Decision } from '../../replicator/core/decision.ts';
 import type { Effect } from '../../replicator/core/effect.ts';
 import type { CoreOptions, GenerationSource } from '../../replicator/core/options.ts';
 import type { Packet, Payload, PeerState } from '../../replicator/core/packet.ts';
@@ -16,7 +17,7 @@ import type { DiskState, Generation } from '../../replicator/core/vocabulary.ts'
 import type { Coverage } from './coverage.ts';
 import { describe } from './describe.ts';
 import type { Prng } from './prng.ts';
-import { SimPayload } from './sim-disk.ts';
+import { SimDigests, SimPayload } from './sim-disk.ts';
 import type { SimDisk } from './sim-disk.ts';
 import type { SimMetadata } from './sim-metadata.ts';
 import type { Host, SimNetwork } from './sim-network.ts';
@@ -48,6 +49,10 @@ export type RequestEnd = { readonly outcome: ClientOutcome | 'gone'; readonly se
 
 export interface NodeListener {
   onServe(node: SimNode, serve: boolean): void;
+  /** By policy: what only one of them has is given up. */
+  onDiscarded(): void;
+  /** A comparison of both copies has ended. */
+  onVerified(node: SimNode, decision: Decision): void;
   /** A write is acknowledged, whether or not the client that asked for it still listens. */
   onAcknowledged(node: SimNode, request: ClientRequest): void;
   /** What is sent in the place of this. */
@@ -199,6 +204,11 @@ export class SimNode implements Host {
     this.#tell({ kind: 'command', id, command });
   }
 
+  /** The policy, for this process: on loss of the peer, go on. */
+  allowAlone(): void {
+    this.#tell({ kind: 'configured', policies: { ...this.#options.core, onPeerLoss: 'continue' } });
+  }
+
   request(request: ClientRequest, done: (end: RequestEnd) => void): void {
     if (this.#core === null || !this.#serving) return done({ outcome: 'gone', sectors: null });
     const id = this.#nextId++;
@@ -335,6 +345,11 @@ export class SimNode implements Host {
         );
       case 'readLocal':
         return this.disk.read(effect.offset, effect.length, (sectors) => this.#onRead(effect, sectors));
+      case 'digestLocal':
+        return this.disk.read(effect.offset, effect.length, (sectors) => {
+          const digests = sectors === null ? null : new SimDigests(sectors);
+          this.#tell({ kind: 'localDigested', id: effect.id, digests });
+        });
       case 'flushLocal':
         return this.disk.flush((outcome) => this.#tell({ kind: 'localFlushed', id: effect.id, outcome }));
       case 'commit':
@@ -363,9 +378,12 @@ export class SimNode implements Host {
         return this.#commandDone(effect.id, effect.result);
       case 'serveClients':
         return this.#serve(effect.serve);
+      case 'decided':
+        if (/^after-sb-.pri-discard/.test(effect.decision.rule)) this.#listener.onDiscarded();
+        if (effect.decision.kind === 'verify') this.#listener.onVerified(this, effect.decision);
+        return;
       case 'closeDisk':
       case 'statusChanged':
-      case 'decided':
       case 'log':
         return;
       case 'openDisk':

@@ -2,12 +2,12 @@
  * The production codec between two simulated nodes: what one sends is encoded to frames, what arrives is decoded from
  * them, with sequence numbers and checksums. A sector of the simulation holds 4 bytes where a real one holds 512, so
  * offsets and lengths of data go over the wire divided by 128: what a packet says and what it carries stay true to each
- * other, and the codec checks them as ever.
+ * other, and the codec checks them as ever. The hash of a block is as long as the stamps of its sectors, and is those.
  */
 import { PacketDecoder, PacketEncoder } from '../../replicator/wire/codec.ts';
 import type { Packet, Payload, PeerState } from '../../replicator/core/packet.ts';
 import type { Prng } from './prng.ts';
-import { sectorBytes, SimPayload } from './sim-disk.ts';
+import { sectorBytes, SimDigests, SimPayload } from './sim-disk.ts';
 
 const stampBytes = 4;
 const scale = sectorBytes / stampBytes;
@@ -30,7 +30,7 @@ export class WireEnd {
   constructor(onPacket: (packet: Packet, payload: Payload | null) => void) {
     this.#decoder = new PacketDecoder((packet, payload) => {
       this.#delivered++;
-      onPacket(scaled(packet, scale), payload === null ? null : stamps(payload));
+      onPacket(scaled(packet, scale), payload === null ? null : received(packet, payload));
     });
   }
 
@@ -115,11 +115,14 @@ function scaled(packet: Packet, by: number): Packet {
 }
 
 function bytes(payload: Payload): Uint8Array {
-  if (!(payload instanceof SimPayload)) throw new Error('a payload that is none of the simulation');
+  if (!(payload instanceof SimPayload || payload instanceof SimDigests))
+    throw new Error('a payload that is none of the simulation');
   const { buffer, byteOffset, byteLength } = payload.sectors;
   return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
-function stamps(payload: Uint8Array): SimPayload {
-  return new SimPayload(new Uint32Array(payload.slice().buffer));
+function received(packet: Packet, payload: Uint8Array): Payload {
+  const stamps = new Uint32Array(payload.slice().buffer);
+  const isHashes = packet.kind === 'digestRequest' || packet.kind === 'verifyDigests';
+  return isHashes ? new SimDigests(stamps) : new SimPayload(stamps);
 }
