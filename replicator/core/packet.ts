@@ -149,7 +149,9 @@ export type Packet =
   | { readonly kind: 'verifyFailed'; readonly id: number }
   /** These blocks of the receiver's are to be copied again from the sender: runs, ascending. The last packet has `last`. */
   | { readonly kind: 'verifyFound'; readonly runs: readonly BlockRun[]; readonly last: boolean }
-  /** The verify is over; from the node that does not run it: it is to stop. */
+  /** To the node that runs the verify: it is to stop. */
+  | { readonly kind: 'verifyStop' }
+  /** The sender's verify is over. */
   | { readonly kind: 'verifyEnd' }
   | { readonly kind: 'ping' }
   | { readonly kind: 'pong' };

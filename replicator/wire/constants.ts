@@ -89,6 +89,7 @@ export const packetTypes: Readonly<Record<PacketKind, number>> = {
   verifyFailed: 0x2c,
   verifyFound: 0x2d,
   verifyEnd: 0x2e,
+  verifyStop: 0x2f,
   newGeneration: 0x30,
   newGenerationDone: 0x31,
   peerDiskGone: 0x32,

@@ -26,7 +26,8 @@ const fuaFlag = 1;
 const noHoleFlag = 2;
 
 /** A kind that says all by itself. */
-type BareKind = 'syncReady' | 'invalidate' | 'giveUpEnded' | 'verifyStart' | 'verifyEnd' | 'ping' | 'pong';
+type BareKind =
+  'syncReady' | 'invalidate' | 'giveUpEnded' | 'verifyStart' | 'verifyStop' | 'verifyEnd' | 'ping' | 'pong';
 function bare<Kind extends BareKind>(packet: PacketOf<Kind>): PacketBody<Kind> {
   return { ...exactly(0), write: () => undefined, read: () => packet };
 }
@@ -416,6 +417,7 @@ export const packetBodies: { readonly [Kind in PacketKind]: PacketBody<Kind> } =
       return { kind: 'verifyFound', runs: fields.readAscendingRuns(reader), last };
     },
   },
+  verifyStop: bare({ kind: 'verifyStop' }),
   verifyEnd: bare({ kind: 'verifyEnd' }),
   ping: bare({ kind: 'ping' }),
   pong: bare({ kind: 'pong' }),

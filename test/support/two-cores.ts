@@ -541,7 +541,8 @@ export class TwoCores {
   }
 
   #linkDown(node: Node, session: number, why: LinkDownReason): void {
-    if (node.session !== session) return;
+    // Both have closed it.
+    if (node.session !== session) return this.#connect();
     node.session = null;
     this.#tell(node, { kind: 'linkDown', session, why, detail: 'the test says so' });
     this.#connect();

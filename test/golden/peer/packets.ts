@@ -180,6 +180,7 @@ const kinds: { readonly [Kind in PacketKind]: readonly GoldenPacket[] } = {
       },
     },
   ],
+  verifyStop: [{ name: 'verifyStop', packet: { kind: 'verifyStop' } }],
   verifyEnd: [{ name: 'verifyEnd', packet: { kind: 'verifyEnd' } }],
   newGeneration: [
     { name: 'newGeneration', packet: { kind: 'newGeneration', current: 0x8000000000000001n, history: [] } },

@@ -72,6 +72,7 @@ const arbitraries: Arbitraries = {
   verifyDigests: fc.record({ kind: kind('verifyDigests'), id: number }),
   verifyFailed: fc.record({ kind: kind('verifyFailed'), id: number }),
   verifyFound: fc.record({ kind: kind('verifyFound'), runs: ascendingRuns, last: bool }),
+  verifyStop: fc.record({ kind: kind('verifyStop') }),
   verifyEnd: fc.record({ kind: kind('verifyEnd') }),
   resyncFailed: fc.record({ kind: kind('resyncFailed'), id: number }),
   resyncStable: fc.record({ kind: kind('resyncStable'), runs: fc.array(run, { maxLength: 50 }) }),
