@@ -26,6 +26,13 @@ import type { Packet, Payload } from './packet.ts';
 import { PeerWrites } from './peer-writes.ts';
 import { ReadPath } from './read-path.ts';
 import { ReadRepair } from './read-repair.ts';
+import { ResyncPace } from './resync-pace.ts';
+import { ResyncPause } from './resync-pause.ts';
+import { ResyncProgress } from './resync-progress.ts';
+import type { ClientLatency } from './resync-rate.ts';
+import type { ResyncSource } from './resync-source.ts';
+import type { ResyncTarget } from './resync-target.ts';
+import { ResyncWatchdog } from './resync-watchdog.ts';
 import { RoleCommands } from './role-commands.ts';
 import { Session } from './session.ts';
 import { Solo } from './solo.ts';
@@ -79,6 +86,10 @@ export class Core {
   readonly session = new Session(this);
   readonly lineage = new Lineage(this);
   readonly liveness = new Liveness(this);
+  readonly pace = new ResyncPace(this);
+  readonly pause = new ResyncPause(this);
+  readonly progress = new ResyncProgress(this);
+  readonly watchdog = new ResyncWatchdog(this);
   readonly solo = new Solo(this);
   readonly roles = new RoleCommands(this);
   readonly givingUp = new GivingUp(this);
@@ -197,16 +208,18 @@ export class Core {
       case 'diskOpened':
         return this.disks.onOpened(event.id, event.outcome);
       case 'tick':
-        return this.#onTick(event.nowMs);
+        return this.#onTick(event.nowMs, event.clientLatency);
       default:
         return event satisfies never;
     }
   }
 
-  #onTick(nowMs: number): void {
+  #onTick(nowMs: number, clientLatency: ClientLatency): void {
     const sinceLastMs = this.out.nowMs === 0 ? 0 : nowMs - this.out.nowMs;
     this.out.nowMs = nowMs;
+    this.pace.onTick(sinceLastMs, clientLatency);
     this.liveness.onTick(sinceLastMs);
+    this.watchdog.onTick(sinceLastMs);
     this.solo.onTick();
     this.roles.onTick();
     this.repairs.onTick();
@@ -232,6 +245,14 @@ export class Core {
     const { disk } = connection.peer;
     // A target that had nothing to copy is Outdated, not Inconsistent, until it has taken this node's generation.
     return isUsable(disk) || (disk === 'Outdated' && connection.phase.kind === 'syncSource');
+  }
+
+  /** This node's end of the resync under way; null when there is none. */
+  get resync(): ResyncSource | ResyncTarget | null {
+    const { connection } = this;
+    if (connection.conn !== 'Connected') return null;
+    const { phase } = connection;
+    return phase.kind === 'syncSource' || phase.kind === 'syncTarget' ? phase.sync : null;
   }
 
   get isPeerUpToDate(): boolean {
@@ -323,6 +344,12 @@ export class Core {
     this.writes.onLogReplaced();
     this.peerWrites.onLogReplaced();
     return active;
+  }
+
+  /** Both copies are equal: whatever a resync left behind is settled. */
+  onInSync(): void {
+    this.pause.onInSync();
+    this.progress.onInSync();
   }
 
   changed(): void {

@@ -59,6 +59,11 @@ export class Epochs {
     assert(open.localWrites >= 0, `epoch ${epoch} completed more local writes than it began`);
   }
 
+  /** Whether closing the current epoch and flushing both disks would prove anything that has not been asked for. */
+  get hasMoreToProve(): boolean {
+    return !this.#last.blocks.isEmpty || this.localCover() > this.#localStable;
+  }
+
   /** Closes the current epoch (a flush packet follows); returns its number. */
   close(): number {
     const { epoch } = this.#last;

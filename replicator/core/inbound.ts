@@ -103,6 +103,7 @@ export class Inbound {
       case 'goodbye':
       case 'refused':
       case 'resyncPause':
+      case 'resyncLimit':
       case 'invalidate':
         return core.session.onPacket(packet, payload);
       case 'verifyStart':

@@ -4,6 +4,7 @@
  */
 import type { AfterSb1pri, AfterSb2pri, Agreed0pri } from './after-split-brain.ts';
 import type { Refusal } from './refusal.ts';
+import type { LimitReason } from './resync-rate.ts';
 import type { DiskState, Generation, Protocol, Role } from './vocabulary.ts';
 import type { Origin } from './metadata.ts';
 
@@ -128,7 +129,15 @@ export type Packet =
     }
   /** The link is being refused after the handshake, with the rule that says so. */
   | { readonly kind: 'refused'; readonly rule: string }
+  /** Whether the sender's operator has paused the resync; first told right after `state`, when that is so. */
   | { readonly kind: 'resyncPause'; readonly paused: boolean }
+  /** Both ways, on every change: what the sender grants the resync. The lower of the two holds. */
+  | {
+      readonly kind: 'resyncLimit';
+      readonly windowBytes: number;
+      readonly bytesPerSecond: number | null;
+      readonly reason: LimitReason;
+    }
   /** The receiver's data is to be overwritten from the sender. */
   | { readonly kind: 'invalidate' }
   /** The sender compares both copies, from here on until `verifyEnd`. */

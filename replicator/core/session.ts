@@ -109,6 +109,8 @@ export class Session {
       lastPingMs: nowMs,
     };
     core.peerWrites.onSessionBegun(session);
+    core.pace.onSessionBegun();
+    core.pause.onSessionBegun();
     core.changed();
     this.introduce();
   }
@@ -123,6 +125,7 @@ export class Session {
     const sent = this.describeState();
     connection.phase = { kind: 'negotiating', sinceMs, sent };
     core.send({ kind: 'state', state: sent });
+    core.pause.introduce();
     if (early !== null) this.#decide(connection, sent, early);
   }
 
@@ -284,6 +287,7 @@ export class Session {
     if (phase.kind !== 'confirming' || !phase.recorded || !phase.peerReady) return;
     const core = this.#core;
     connection.phase = phase.next;
+    if (phase.next.kind === 'established') core.onInSync();
     core.announce();
     if (phase.next.kind === 'syncTarget') phase.next.sync.pump();
     core.solo.onEstablished();
@@ -345,7 +349,9 @@ export class Session {
       case 'refused':
         return this.#onRefused(packet.rule);
       case 'resyncPause':
-        return core.admin.onPeerPaused(packet.paused);
+        return core.pause.onPeer(packet.paused);
+      case 'resyncLimit':
+        return core.pace.onPeerLimit(packet);
       case 'invalidate':
         return core.admin.onPeerInvalidates();
       default:

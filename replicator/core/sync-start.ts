@@ -81,6 +81,8 @@ export class SyncStart {
           current: core.meta.superblock.current,
           history: core.meta.superblock.history,
         });
+        // Before the first request, which is to keep to it already.
+        core.pace.announce();
       },
     );
   }

@@ -8,10 +8,11 @@ import { BlockBitmap } from './bitmap.ts';
 import { isNegotiating } from './connection.ts';
 import type { Core } from './core.ts';
 import type { BlockRun, Packet, Payload } from './packet.ts';
+import type { Progress } from './progress-meter.ts';
 import { ProgressMeter } from './progress-meter.ts';
 import type { CommandResult } from './refusal.ts';
 import { done, refuse } from './refusal.ts';
-import type { SyncProgress, VerifyReport } from './status.ts';
+import type { VerifyReport } from './status.ts';
 import { VerifySweep } from './verify-sweep.ts';
 import { blockBytes } from './vocabulary.ts';
 
@@ -62,7 +63,7 @@ export class Verify {
     return this.#serving === null ? null : 'VerifyT';
   }
 
-  progress(): SyncProgress | null {
+  progress(): Progress | null {
     return (this.#run?.sweep ?? this.#serving)?.progress() ?? null;
   }
 

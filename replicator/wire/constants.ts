@@ -101,4 +101,5 @@ export const packetTypes: Readonly<Record<PacketKind, number>> = {
   giveUpRequest: 0x44,
   giveUpReply: 0x45,
   giveUpEnded: 0x46,
+  resyncLimit: 0x50,
 };

@@ -364,6 +364,21 @@ export const packetBodies: { readonly [Kind in PacketKind]: PacketBody<Kind> } =
     write: (writer, packet) => writer.bool(packet.paused),
     read: (reader) => ({ kind: 'resyncPause', paused: reader.bool('paused') }),
   },
+  resyncLimit: {
+    ...exactly(17),
+    write(writer, packet) {
+      writer.u64(packet.windowBytes);
+      writer.u64(packet.bytesPerSecond ?? 0);
+      fields.limitReasonCodes.write(writer, packet.reason);
+    },
+    read(reader) {
+      const windowBytes = reader.u64('windowBytes');
+      if (windowBytes === 0) throw reader.error('windowBytes', 'is 0: nothing would ever be copied');
+      const rate = reader.u64('bytesPerSecond');
+      const reason = fields.limitReasonCodes.read(reader, 'reason');
+      return { kind: 'resyncLimit', windowBytes, bytesPerSecond: rate === 0 ? null : rate, reason };
+    },
+  },
   invalidate: bare({ kind: 'invalidate' }),
   verifyStart: bare({ kind: 'verifyStart' }),
   verifyRequest: {

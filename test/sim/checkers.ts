@@ -59,7 +59,8 @@ function complainUnlessRecorded(
       `${node.name} acknowledges ${what()}, but ${where.name} lacks it and nothing on record says so`,
     );
   if (ownMissing && counts(node, peer)) complain(node);
-  else if (peerMissing && (isMirroring || counts(peer, node))) complain(peer);
+  // Where an operator has forced what was not whole, its records say what the operator said.
+  else if (peerMissing && (isMirroring || (!cluster.split && counts(peer, node)))) complain(peer);
   else if (ownMissing && peerMissing) complain(peer);
 }
 

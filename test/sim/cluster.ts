@@ -54,6 +54,8 @@ export class Cluster {
   #faults: { readonly fault: Fault; readonly node: SimNode | null }[] = [];
   /** When a node last lost its cache, and what it had answered its peer was worth nothing any more. */
   readonly #lostCacheMs = new Map<SimNode, number>();
+  /** When an operation of a node's disk last failed on its own. */
+  readonly #failedMs = new Map<SimNode, number>();
   readonly #missing = new Map<SimNode, { now: number; version: number; sector: number | null }>();
   /** An operator made one node Primary without asking the other; until then there is never more than one. */
   forced = false;
@@ -274,6 +276,7 @@ export class Cluster {
   /** A single operation of a disk is about to fail, as it was told to (DiskFaults). */
   #onFailure(node: SimNode, operation: DiskOperation): void {
     this.world.trace(() => `a ${operation} of the disk of ${node.name} fails`);
+    this.#failedMs.set(node, this.world.nowMs);
     const { wasHealthy } = this.note('disk', node);
     if (operation !== 'flush') return;
     if (!wasHealthy) this.expectations.loseUnflushed();
@@ -334,9 +337,15 @@ export class Cluster {
   #onError(node: SimNode, kind: string, outcome: string): void {
     this.world.trace(() => `${node.name} fails a ${kind}: ${outcome}`);
     // A flush may still have to tell that an only copy's disk had failed.
-    if (outcome === 'EIO' && kind !== 'clientFlush' && this.isHealthy) {
+    if (outcome === 'EIO' && kind !== 'clientFlush' && this.isHealthy && !this.#haveBothFailed()) {
       this.world.violation('needless-error', `${node.name} fails a ${kind} though both copies are fine`);
     }
+  }
+
+  /** Single operations of both disks, one of which may have been to help the other. */
+  #haveBothFailed(): boolean {
+    const sinceMs = this.world.nowMs - 5000;
+    return this.nodes.every((node) => (this.#failedMs.get(node) ?? -Infinity) >= sinceMs);
   }
 
   describe(): string {

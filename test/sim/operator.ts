@@ -56,11 +56,20 @@ export class Operator {
       this.#cluster.checkAlways();
       this.#cluster.settle();
       this.#attachDisks();
-      if (!this.#running) for (const node of this.#cluster.nodes) node.start();
+      if (!this.#running) this.#bringTogether();
       if (this.#cluster.nodes.some(needsDecision)) this.#resolve();
       else this.#findPrimary();
       this.#supervise();
     });
+  }
+
+  /** An order given before may have been carried out only now: nothing is to stay apart. */
+  #bringTogether(): void {
+    for (const node of this.#cluster.nodes) {
+      node.start();
+      if (node.status()?.peer?.connection === 'StandAlone' && !needsDecision(node))
+        this.order(node, { kind: 'connect', discardMyData: false, dryRun: false });
+    }
   }
 
   #attachDisks(): void {

@@ -10,6 +10,8 @@ import type { Effect } from '../../replicator/core/effect.ts';
 import type { CoreOptions, GenerationSource } from '../../replicator/core/options.ts';
 import type { Packet, Payload, PeerState } from '../../replicator/core/packet.ts';
 import type { CommandResult } from '../../replicator/core/refusal.ts';
+import type { ClientKind, ClientLatency } from '../../replicator/core/resync-rate.ts';
+import { noLatency } from '../../replicator/core/resync-rate.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
 import type { TableSizes } from '../../replicator/core/table-sizes.ts';
 import { formatGeneration } from '../../replicator/core/vocabulary.ts';
@@ -74,6 +76,7 @@ export interface NodeOptions {
 
 interface PendingRequest {
   readonly request: ClientRequest;
+  readonly atMs: number;
   readonly done: (end: RequestEnd) => void;
 }
 
@@ -82,6 +85,14 @@ interface PendingCommand {
   readonly atMs: number;
   readonly done: (result: CommandResult | 'gone') => void;
 }
+
+const latencyKinds = {
+  clientWrite: 'write',
+  clientRead: 'read',
+  clientFlush: 'flush',
+  clientTrim: null,
+  clientZeroes: null,
+} as const satisfies Record<ClientRequest['kind'], ClientKind | null>;
 
 const tickMs = 100;
 /** However long a command may take (on a node whose clock runs at half the speed), an answer later than this is none. */
@@ -104,6 +115,8 @@ export class SimNode implements Host {
   #nextId = 1;
   /** Client requests that this process has not answered, those of clients that are gone among them. */
   #unanswered = 0;
+  /** Of the last request of each kind since the last tick. */
+  #latency: ClientLatency = noLatency;
   readonly #requests = new Map<number, PendingRequest>();
   readonly #commands = new Map<number, PendingCommand>();
   /** Requests of clients that have gone; they may still be carried out. */
@@ -142,7 +155,7 @@ export class SimNode implements Host {
     this.#core = makeCore(core, { newGeneration: () => this.#prng.bits64() });
     const outcome = { kind: 'opened', image: this.metadata.image() } as const;
     // As the driver does: before anything else the core is told the time.
-    this.#tell({ kind: 'tick', nowMs: this.#clockMs() });
+    this.#tell({ kind: 'tick', nowMs: this.#clockMs(), clientLatency: noLatency });
     this.#tell({ kind: 'diskOpened', id: 0, outcome });
     this.#scheduleTick();
   }
@@ -186,7 +199,7 @@ export class SimNode implements Host {
     this.#world.trace(() => `${this.name} goes on, with ${this.#events.length} events waiting`);
     this.#frozen = false;
     // Timers first, or what has arrived: both happen.
-    const tick: Event = { kind: 'tick', nowMs: this.#clockMs() };
+    const tick: Event = { kind: 'tick', nowMs: this.#clockMs(), clientLatency: noLatency };
     if (this.#prng.chance(0.5)) this.#events.unshift(tick);
     else this.#events.push(tick);
     this.#work();
@@ -212,7 +225,7 @@ export class SimNode implements Host {
   request(request: ClientRequest, done: (end: RequestEnd) => void): void {
     if (this.#core === null || !this.#serving) return done({ outcome: 'gone', sectors: null });
     const id = this.#nextId++;
-    this.#requests.set(id, { request, done });
+    this.#requests.set(id, { request, atMs: this.#world.nowMs, done });
     this.#unanswered++;
     this.#tell({ ...request, id });
   }
@@ -449,6 +462,8 @@ export class SimNode implements Host {
       return;
     }
     this.#requests.delete(id);
+    const kind = latencyKinds[pending.request.kind];
+    if (kind !== null) this.#latency = { ...this.#latency, [kind]: this.#world.nowMs - pending.atMs };
     pending.done({ outcome, sectors: payload instanceof SimPayload ? payload.sectors : null });
   }
 
@@ -503,7 +518,9 @@ export class SimNode implements Host {
     this.#world.after((tickMs * (0.9 + this.#prng.int(200) / 1000)) / this.#options.clockSpeed, () => {
       if (process !== this.#process) return;
       if (!this.#frozen) {
-        this.#tell({ kind: 'tick', nowMs: this.#clockMs() });
+        const clientLatency = this.#latency;
+        this.#latency = noLatency;
+        this.#tell({ kind: 'tick', nowMs: this.#clockMs(), clientLatency });
         this.#checkCommands();
       }
       this.#scheduleTick();

@@ -26,6 +26,8 @@ export class WireEnd {
   readonly #encoder = new PacketEncoder();
   readonly #decoder: PacketDecoder;
   #delivered = 0;
+  /** Bytes are missing in the stream: what follows is taken for them, and the error shows whenever they are complete. */
+  #isShort = false;
 
   constructor(onPacket: (packet: Packet, payload: Payload | null) => void) {
     this.#decoder = new PacketDecoder((packet, payload) => {
@@ -50,8 +52,9 @@ export class WireEnd {
         return { error, complaint: null };
       case 'flip':
         if (delivered > 0) return { error, complaint: 'a frame with a flipped bit was delivered' };
-        return { error, complaint: error === null ? 'a flipped bit went unnoticed' : null };
+        return { error, complaint: error === null && !this.#isShort ? 'a flipped bit went unnoticed' : null };
       case 'truncate':
+        this.#isShort = true;
         return { error, complaint: delivered > 0 ? 'a truncated frame was delivered' : null };
       case 'duplicate':
         if (delivered > 1) return { error, complaint: 'a frame was delivered twice' };

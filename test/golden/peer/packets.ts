@@ -150,6 +150,16 @@ const kinds: { readonly [Kind in PacketKind]: readonly GoldenPacket[] } = {
     },
   ],
   resyncPause: [{ name: 'resyncPause', packet: { kind: 'resyncPause', paused: true } }],
+  resyncLimit: [
+    {
+      name: 'resyncLimit',
+      packet: { kind: 'resyncLimit', windowBytes: 65536, bytesPerSecond: 1638400, reason: 'minimum' },
+    },
+    {
+      name: 'resyncLimit-idle',
+      packet: { kind: 'resyncLimit', windowBytes: 8388608, bytesPerSecond: null, reason: 'idle' },
+    },
+  ],
   invalidate: [{ name: 'invalidate', packet: { kind: 'invalidate' } }],
   verifyStart: [{ name: 'verifyStart', packet: { kind: 'verifyStart' } }],
   verifyRequest: [

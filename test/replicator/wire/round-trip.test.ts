@@ -3,6 +3,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { afterSb1priWords, afterSb2priWords } from '../../../replicator/core/after-split-brain.ts';
 import { refusalCodes } from '../../../replicator/core/refusal.ts';
+import { limitReasons } from '../../../replicator/core/resync-rate.ts';
 import type { Packet, PacketKind } from '../../../replicator/core/packet.ts';
 import { diskStates, protocols, roles } from '../../../replicator/core/vocabulary.ts';
 import { PacketDecoder, PacketEncoder } from '../../../replicator/wire/codec.ts';
@@ -122,6 +123,12 @@ const arbitraries: Arbitraries = {
   }),
   refused: fc.record({ kind: kind('refused'), rule: text }),
   resyncPause: fc.record({ kind: kind('resyncPause'), paused: bool }),
+  resyncLimit: fc.record({
+    kind: kind('resyncLimit'),
+    windowBytes: fc.integer({ min: 1 }),
+    bytesPerSecond: fc.option(fc.integer({ min: 1 })),
+    reason: fc.constantFrom(...limitReasons),
+  }),
   invalidate: fc.record({ kind: kind('invalidate') }),
   ping: fc.record({ kind: kind('ping') }),
   pong: fc.record({ kind: kind('pong') }),
