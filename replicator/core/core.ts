@@ -225,6 +225,8 @@ export class Core {
     this.repairs.onTick();
     this.givingUp.onTick();
     this.deadlines.onTick();
+    // What stood in the way of a checkpoint may have ended.
+    if (this.log.waitingCount > 0) this.writes.pumpLog();
     this.#expireNoData();
   }
 
