@@ -10,8 +10,8 @@ export const resyncBugs: readonly PlantedBug[] = [
     find: 'core.disk.flush((outcome) => {',
     replace: `core.disk.read(0, 4096, false, (payload) => {
       const outcome = payload === null ? 'failed' : 'ok';`,
-    seedsMax: 60,
-    checkers: ['unmarked-difference'],
+    seedsMax: 40,
+    checkers: ['unmarked-difference', 'identical'],
   },
   {
     name: 'proof-before-source-flush',
@@ -21,8 +21,8 @@ export const resyncBugs: readonly PlantedBug[] = [
     find: '    core.disk.flush((outcome) => {',
     replace: `    core.disk.read(0, 4096, false, (payload) => {
       const outcome = payload === null ? 'failed' : 'ok';`,
-    seedsMax: 1000,
-    checkers: ['unmarked-difference', 'acknowledged-flush'],
+    seedsMax: 500,
+    checkers: ['unmarked-difference'],
     rare: true,
   },
   {
@@ -30,32 +30,44 @@ export const resyncBugs: readonly PlantedBug[] = [
     what: 'the source clears bits when it sends the data',
     breaks: 'W12',
     file: 'resync-source.ts',
-    find: '          if (hole) core.send(',
-    replace: `          core.outOfSync.clear([{ first: offset / 4096, count: Math.ceil(length / 4096) }]);
-          if (hole) core.send(`,
+    find: `core.send({ kind: 'resyncData', id, offset, length, zero: hole }, payload);`,
+    replace: `core.send({ kind: 'resyncData', id, offset, length, zero: hole }, payload);
+          core.outOfSync.clear([{ first: offset / 4096, count: Math.ceil(length / 4096) }]);`,
     seedsMax: 20,
-    checkers: ['unmarked-difference'],
+    checkers: ['unmarked-difference', 'identical'],
   },
   {
     name: 'cleared-when-written',
     what: 'the target reports blocks when they are written',
     breaks: 'W12',
     file: 'resync-target.ts',
-    find: 'this.#written.push(request.run);',
+    find: 'this.#written.push(run);',
+    replace: `this.#written.push(run);
+        core.send({ kind: 'resyncStable', runs: [run] });`,
+    seedsMax: 20,
+    checkers: ['unmarked-difference', 'identical'],
+  },
+  {
+    name: 'failed-read-is-proof',
+    what: 'what the source cannot read counts as copied',
+    breaks: 'W12',
+    file: 'resync-target.ts',
+    find: 'this.#hasFailed = true;',
     replace: `this.#written.push(request.run);
-        core.send({ kind: 'resyncStable', runs: [request.run] });`,
-    seedsMax: 40,
-    checkers: ['unmarked-difference'],
+    this.#writtenBytes += 1;`,
+    seedsMax: 500,
+    checkers: ['identical', 'read'],
+    rare: true,
   },
   {
     name: 'cleared-on-no-sync',
     what: 'equal generations that remember their link clear the bits',
     breaks: 'W12',
     file: 'session.ts',
-    find: `core.out.decide('handshake', rule, describeVerdict(verdict), handshakeInputs(self, peer));`,
+    find: `core.out.decide('handshake', rule, discard ?? describeVerdict(verdict), handshakeInputs(self, peer));`,
     replace: 'if (self.current === peer.current && self.linked && peer.linked) core.outOfSync.clearAll();',
-    seedsMax: 100,
-    checkers: ['unmarked-difference', 'acknowledged-flush'],
+    seedsMax: 150,
+    checkers: ['unmarked-difference'],
   },
   {
     name: 'no-sync-in-spite-of-bits',
@@ -64,8 +76,8 @@ export const resyncBugs: readonly PlantedBug[] = [
     file: 'handshake-rules.ts',
     find: 'if (self.dirtyBlocks === 0 && peer.dirtyBlocks === 0) {',
     replace: 'if (self.current === peer.current) {',
-    seedsMax: 60,
-    checkers: ['identical', 'acknowledged-flush', 'acknowledged-write', 'survivor', 'read'],
+    seedsMax: 40,
+    checkers: ['identical', 'acknowledged-write', 'acknowledged-flush'],
   },
   {
     name: 'target-marks-forgotten',
@@ -85,7 +97,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     find: 'for (const run of phase.runs) core.outOfSync.markRun(run);',
     replace: '',
     seedsMax: 10,
-    checkers: ['acknowledged-flush', 'acknowledged-write', 'liveness'],
+    checkers: ['acknowledged-flush', 'liveness', 'acknowledged-write', 'generations', 'read'],
   },
   {
     name: 'union-not-recorded',
@@ -94,7 +106,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     file: 'sync-start.ts',
     find: '{ clearChunks: true, chunks: core.outOfSync.takeAll() },',
     replace: '{},',
-    seedsMax: 40,
+    seedsMax: 20,
     checkers: ['unmarked-difference'],
   },
   {
@@ -116,9 +128,8 @@ export const resyncBugs: readonly PlantedBug[] = [
     file: 'sync-start.ts',
     find: 'if (full) core.outOfSync.markAll();',
     replace: '',
-    seedsMax: 1000,
-    checkers: ['unmarked-difference'],
-    rare: true,
+    seedsMax: 60,
+    checkers: ['unmarked-difference', 'identical'],
   },
   {
     name: 'resync-read-unlocked',
@@ -128,7 +139,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     find: `core.disk.lock(key, offset, length, 'shared', () => {`,
     replace: `core.disk.lock(key, core.options.sizeBytes + offset, length, 'shared', () => {`,
     seedsMax: 40,
-    checkers: ['acknowledged-flush', 'identical', 'read', 'acknowledged-write', 'unmarked-difference'],
+    checkers: ['identical', 'acknowledged-flush', 'acknowledged-write'],
   },
   {
     name: 'resync-write-unlocked',
@@ -154,23 +165,7 @@ export const resyncBugs: readonly PlantedBug[] = [
       if (this.#state === 'ended' || !core.hasDisk) return core.disk.unlock(key);
       core.disk.write(`,
     seedsMax: 40,
-    checkers: ['acknowledged-flush', 'identical', 'unmarked-difference'],
-  },
-  {
-    name: 'resync-read-sent-late',
-    what: 'the source gives up the range before it has sent what it read',
-    breaks: 'W5',
-    file: 'resync-source.ts',
-    find: `    core.disk.lock(key, offset, length, 'shared', () => {
-      if (this.#ended) return core.disk.unlock(key);
-      core.disk.read(`,
-    replace: `    core.disk.lock(key, offset, length, 'shared', () => {
-      if (this.#ended) return core.disk.unlock(key);
-      core.disk.unlock(key);
-      core.disk.lock(key, core.options.sizeBytes + offset, length, 'shared', () => undefined);
-      core.disk.read(`,
-    seedsMax: 100,
-    checkers: ['acknowledged-flush', 'identical', 'acknowledged-write', 'unmarked-difference'],
+    checkers: ['identical', 'acknowledged-flush', 'acknowledged-write', 'memory'],
   },
   {
     name: 'window-leaks',
@@ -179,19 +174,50 @@ export const resyncBugs: readonly PlantedBug[] = [
     file: 'resync-target.ts',
     find: '    this.#outstandingBytes -= request.run.count * blockBytes;',
     replace: '',
-    seedsMax: 20,
+    seedsMax: 10,
     checkers: ['liveness'],
   },
   {
-    name: 'second-pass-forgotten',
-    what: 'blocks left over from a pass are not asked for again',
-    breaks: 'progress',
+    name: 'target-flush-failure-ignored',
+    what: 'a failed flush of the target is ignored',
+    breaks: 'W12',
     file: 'resync-target.ts',
-    find: `this.#cursor = 0;
-      const failed`,
-    replace: 'const failed',
-    seedsMax: 1000,
-    checkers: ['crash'],
+    find: `if (outcome === 'failed') return core.disks.fail('a flush of the backing device failed during resync');`,
+    replace: '',
+    seedsMax: 500,
+    checkers: ['identical'],
     rare: true,
+  },
+  {
+    name: 'source-flush-failure-ignored',
+    what: 'a failed flush of the source is ignored',
+    breaks: 'W12',
+    file: 'resync-source.ts',
+    find: `if (outcome === 'failed') return core.disks.fail('a flush of the backing device failed during resync');`,
+    replace: '',
+    seedsMax: 1000,
+    checkers: ['identical'],
+    rare: true,
+  },
+  {
+    name: 'target-write-failure-ignored',
+    what: 'a failed write of the resync is ignored',
+    breaks: 'W12',
+    file: 'resync-target.ts',
+    find: `if (outcome === 'failed') return core.disks.fail('a resync write to the backing device failed');`,
+    replace: '',
+    seedsMax: 1000,
+    checkers: ['identical'],
+    rare: true,
+  },
+  {
+    name: 'hashes-not-compared',
+    what: 'blocks count as equal whatever their hashes say',
+    breaks: 'W12',
+    file: 'resync-source.ts',
+    find: 'const differing = shiftRuns(ours.differing(theirs), whole.first);',
+    replace: 'const differing = shiftRuns([], whole.first);',
+    seedsMax: 20,
+    checkers: ['identical'],
   },
 ];
