@@ -77,10 +77,13 @@ async function linkSilenced(torture: Torture): Promise<string> {
   await phase.more(moment(torture));
   const who = silenced(torture);
   const newToo = draw(2) === 0;
+  const dialled = link.dialled();
   link.silence(who, newToo);
   const long = draw(2) === 0;
   if (long) {
-    await Promise.all(pair.nodes.map((node) => node.untilAlone()));
+    // A new connection that works is made as soon as the loss of the old one is noticed.
+    if (newToo) await Promise.all(pair.nodes.map((node) => node.untilAlone()));
+    else await within(patienceMs, 'a new connection', dialled);
     // Else the Primary asks in vain for as long as it may before it goes on alone.
     if (newToo && draw(3) !== 0) link.cut();
     await phase.more(moment(torture));
