@@ -11,6 +11,8 @@ export interface TestChild {
   readonly lines: AsyncIterator<string>;
   /** One line to its standard input; lost when the process is gone. */
   say(line: string): void;
+  /** Resolves when the process is gone. */
+  readonly exited: Promise<void>;
   /** SIGKILL; resolves when the process is gone. */
   kill(): Promise<void>;
 }
@@ -27,7 +29,7 @@ export function startChild(
     { stdio: ['pipe', 'pipe', 'inherit'], env: { ...process.env, ...env } },
   );
   if (child.pid === undefined) throw new Error(`cannot start ${script.pathname}`);
-  const exited = once(child, 'exit');
+  const exited = once(child, 'exit').then(() => undefined);
   const kill = async (): Promise<void> => {
     child.kill('SIGKILL');
     await exited;
@@ -36,6 +38,7 @@ export function startChild(
   child.stdin.on('error', () => undefined);
   return {
     pid: child.pid,
+    exited,
     lines: createInterface({ input: child.stdout })[Symbol.asyncIterator](),
     say: (line) => child.stdin.write(`${line}\n`),
     kill,

@@ -27,8 +27,8 @@ export interface Replica {
   write(block: number, version: number): Promise<void>;
   read(block: number): Promise<Buffer>;
   flush(): Promise<void>;
-  /** Resolves as soon as the status satisfies the predicate. */
-  until(what: string, predicate: (status: CoreStatus) => boolean): Promise<void>;
+  /** Resolves as soon as the status satisfies the predicate; rejects when `orElse` does. */
+  until(what: string, predicate: (status: CoreStatus) => boolean, orElse?: Promise<never>): Promise<void>;
 }
 
 export function replicaArguments(place: ReplicaPlace): string[] {
@@ -104,11 +104,12 @@ export async function startReplica(place: ReplicaPlace): Promise<Replica> {
           else reject(new Error(`flush: ${error}`));
         });
       }),
-    until: async (what, predicate) => {
+    until: async (what, predicate, orElse) => {
       const reached = async (): Promise<void> => {
         while (!predicate(node.status())) await new Promise<void>((resolve) => waiting.push(resolve));
       };
-      await within(patienceMs, `${place.name}: ${what}`, reached());
+      const either = orElse === undefined ? reached() : Promise.race([reached(), orElse]);
+      await within(patienceMs, `${place.name}: ${what}`, either);
     },
   };
 }
