@@ -6,11 +6,13 @@ import { ActivityLog } from './activity-log.ts';
 import { AdminCommands } from './admin-commands.ts';
 import type { Connection } from './connection.ts';
 import { isNegotiating, isReplicating } from './connection.ts';
+import { Deadlines } from './deadlines.ts';
 import { DiskKeeper } from './disk-keeper.ts';
 import type { Effect } from './effect.ts';
 import { Epochs } from './epochs.ts';
 import type { ClientOutcome, Event } from './event.ts';
 import { Flushes } from './flushes.ts';
+import { GivingUp } from './giving-up.ts';
 import { Inbound } from './inbound.ts';
 import { Lineage } from './lineage.ts';
 import { Liveness } from './liveness.ts';
@@ -23,12 +25,23 @@ import { OutOfSync } from './out-of-sync.ts';
 import type { Packet, Payload } from './packet.ts';
 import { PeerWrites } from './peer-writes.ts';
 import { ReadPath } from './read-path.ts';
+import { ReadRepair } from './read-repair.ts';
+import { ResyncPace } from './resync-pace.ts';
+import { ResyncPause } from './resync-pause.ts';
+import { ResyncProgress } from './resync-progress.ts';
+import type { ClientLatency } from './resync-rate.ts';
+import type { ResyncSource } from './resync-source.ts';
+import type { ResyncTarget } from './resync-target.ts';
+import { ResyncWatchdog } from './resync-watchdog.ts';
 import { RoleCommands } from './role-commands.ts';
 import { Session } from './session.ts';
 import { Solo } from './solo.ts';
 import type { CoreStatus, SuspendReason } from './status.ts';
 import { reportStatus } from './status-report.ts';
+import { reportTables } from './table-sizes.ts';
+import type { TableSizes } from './table-sizes.ts';
 import type { DiskState, Generation } from './vocabulary.ts';
+import { Verify } from './verify.ts';
 import { WritePath } from './write-path.ts';
 
 /** A client request that waits for a gate to open; `fail` answers it without carrying it out. */
@@ -62,20 +75,28 @@ export class Core {
   clients = 0;
   demoting = false;
   lastError: string | null = null;
-  readonly io = { reads: 0, writes: 0, readBytes: 0, writtenBytes: 0, flushes: 0 };
+  readonly io = { reads: 0, writes: 0, readBytes: 0, writtenBytes: 0, flushes: 0, repairedReads: 0 };
 
   readonly writes = new WritePath(this);
   readonly reads = new ReadPath(this);
+  readonly repairs = new ReadRepair(this);
   readonly flushes = new Flushes(this);
   readonly peerWrites = new PeerWrites(this);
   readonly inbound = new Inbound(this);
   readonly session = new Session(this);
   readonly lineage = new Lineage(this);
   readonly liveness = new Liveness(this);
+  readonly pace = new ResyncPace(this);
+  readonly pause = new ResyncPause(this);
+  readonly progress = new ResyncProgress(this);
+  readonly watchdog = new ResyncWatchdog(this);
   readonly solo = new Solo(this);
   readonly roles = new RoleCommands(this);
+  readonly givingUp = new GivingUp(this);
+  readonly deadlines = new Deadlines(this);
   readonly admin = new AdminCommands(this);
   readonly disks = new DiskKeeper(this);
+  readonly verify = new Verify(this);
 
   #held: Held[] = [];
   #noDataSinceMs: number | null = null;
@@ -113,6 +134,10 @@ export class Core {
 
   status(): CoreStatus {
     return reportStatus(this);
+  }
+
+  tableSizes(): TableSizes {
+    return reportTables(this);
   }
 
   #dispatch(event: Event): void {
@@ -157,6 +182,8 @@ export class Core {
         return this.disk.onRead(event.id, event.payload, event.hole);
       case 'localFlushed':
         return this.disk.onFlushed(event.id, event.outcome);
+      case 'localDigested':
+        return this.disk.onDigested(event.id, event.digests);
       case 'metadataCommitted':
         return this.meta.onCommitted(event.id);
       case 'linkUp':
@@ -176,22 +203,30 @@ export class Core {
         return this.admin.onCommand(event.id, event.command);
       case 'configured':
         this.options = { ...this.options, ...event.policies };
+        this.solo.onConfigured();
         return this.changed();
       case 'diskOpened':
         return this.disks.onOpened(event.id, event.outcome);
       case 'tick':
-        return this.#onTick(event.nowMs);
+        return this.#onTick(event.nowMs, event.clientLatency);
       default:
         return event satisfies never;
     }
   }
 
-  #onTick(nowMs: number): void {
+  #onTick(nowMs: number, clientLatency: ClientLatency): void {
     const sinceLastMs = this.out.nowMs === 0 ? 0 : nowMs - this.out.nowMs;
     this.out.nowMs = nowMs;
+    this.pace.onTick(sinceLastMs, clientLatency);
     this.liveness.onTick(sinceLastMs);
+    this.watchdog.onTick(sinceLastMs);
     this.solo.onTick();
     this.roles.onTick();
+    this.repairs.onTick();
+    this.givingUp.onTick();
+    this.deadlines.onTick();
+    // What stood in the way of a checkpoint may have ended.
+    if (this.log.waitingCount > 0) this.writes.pumpLog();
     this.#expireNoData();
   }
 
@@ -214,6 +249,14 @@ export class Core {
     return isUsable(disk) || (disk === 'Outdated' && connection.phase.kind === 'syncSource');
   }
 
+  /** This node's end of the resync under way; null when there is none. */
+  get resync(): ResyncSource | ResyncTarget | null {
+    const { connection } = this;
+    if (connection.conn !== 'Connected') return null;
+    const { phase } = connection;
+    return phase.kind === 'syncSource' || phase.kind === 'syncTarget' ? phase.sync : null;
+  }
+
   get isPeerUpToDate(): boolean {
     return (
       this.isMirroring && this.connection.conn === 'Connected' && this.connection.peer.disk === 'UpToDate'
@@ -231,6 +274,10 @@ export class Core {
     const solo = this.solo.holdReason();
     if (solo !== null) return solo;
     return this.hasData ? null : 'no-data';
+  }
+
+  get heldCount(): number {
+    return this.#held.length;
   }
 
   hold(retry: () => void, fail: (outcome: ClientOutcome) => void): void {
@@ -252,6 +299,11 @@ export class Core {
     this.#held = [];
     this.changed();
     for (const { retry } of held) retry();
+  }
+
+  /** Requests of clients that wait here or for a record. */
+  get waitingRequests(): number {
+    return this.#held.length + this.writes.waitingForRecord + this.flushes.waitingForRecord;
   }
 
   failHeld(outcome: ClientOutcome): void {
@@ -296,6 +348,12 @@ export class Core {
     return active;
   }
 
+  /** Both copies are equal: whatever a resync left behind is settled. */
+  onInSync(): void {
+    this.pause.onInSync();
+    this.progress.onInSync();
+  }
+
   changed(): void {
     this.#statusChanged = true;
   }
@@ -309,6 +367,7 @@ export class Core {
   /** Tells the peer, once it may know, what this node's disk and role are. */
   announce(): void {
     this.changed();
+    this.verify.onNodesChanged();
     if (this.connection.conn === 'Connected' && !isNegotiating(this.connection.phase)) {
       this.send({ kind: 'diskState', disk: this.diskState, role: this.role });
     }

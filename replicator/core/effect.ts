@@ -27,6 +27,8 @@ export type Effect =
       readonly length: number;
       readonly wantHole: boolean;
     }
+  /** -> localDigested. Whole blocks; the last of the device may be short. Never overlaps a local write. */
+  | { readonly kind: 'digestLocal'; readonly id: number; readonly offset: number; readonly length: number }
   /** -> localFlushed. Covers every write whose `localWritten` came before. May be merged with other waiting flushes. */
   | { readonly kind: 'flushLocal'; readonly id: number }
   /** -> metadataCommitted, in order. A failure stops the process. */

@@ -3,8 +3,9 @@ import type { DeviceError } from '../../nbd/block-device.ts';
 import type { Command } from './command.ts';
 import type { MetadataImage } from './metadata.ts';
 import type { CorePolicies } from './options.ts';
-import type { Packet, Payload, PeerState } from './packet.ts';
+import type { Digests, Packet, Payload, PeerState } from './packet.ts';
 import type { Refusal } from './refusal.ts';
+import type { ClientLatency } from './resync-rate.ts';
 
 export type DiskOutcome = 'ok' | 'failed';
 
@@ -36,6 +37,8 @@ export type Event =
       readonly payload: Payload | null;
       readonly hole: boolean;
     }
+  /** Null: the range could not be read. */
+  | { readonly kind: 'localDigested'; readonly id: number; readonly digests: Digests | null }
   | { readonly kind: 'localFlushed'; readonly id: number; readonly outcome: DiskOutcome }
   | { readonly kind: 'metadataCommitted'; readonly id: number }
   /** An authenticated session with the peer is up; packets of it carry the same number. */
@@ -62,8 +65,8 @@ export type Event =
   | { readonly kind: 'configured'; readonly policies: CorePolicies }
   /** Answer to the effect `openDisk`; with id 0 the first event of all, once disk and metadata are open. */
   | { readonly kind: 'diskOpened'; readonly id: number; readonly outcome: DiskOpenOutcome }
-  /** Time, monotonic milliseconds; about every 100 ms. */
-  | { readonly kind: 'tick'; readonly nowMs: number };
+  /** Time, monotonic milliseconds; about every 100 ms. With what clients' requests took since the last one. */
+  | { readonly kind: 'tick'; readonly nowMs: number; readonly clientLatency: ClientLatency };
 
 export type LinkDownReason = 'BrokenPipe' | 'NetworkFailure' | 'ProtocolError' | 'Timeout' | 'TearDown';
 

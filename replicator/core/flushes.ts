@@ -66,6 +66,8 @@ export class Flushes {
   checkpoint(): void {
     const core = this.#core;
     if (this.#checkpointing || !core.isMirroring || !core.hasDisk) return;
+    // A write that is stuck keeps its extent, however often both disks are flushed: its end asks again, or else the next tick.
+    if (!core.epochs.hasMoreToProve) return;
     this.#checkpointing = true;
     this.#issue({ kind: 'checkpoint' });
   }
@@ -91,6 +93,8 @@ export class Flushes {
     if (mirrored) {
       this.#remote.set(epoch, flush);
       core.send({ kind: 'flush', epoch });
+      // Without a disk nothing of this epoch is here: it is forgotten as soon as the peer has proven its side.
+      if (!core.hasDisk) core.epochs.onLocalStable(epoch);
     }
     if (core.hasDisk) {
       const cover = core.epochs.localCover();
@@ -190,8 +194,8 @@ export class Flushes {
     if (this.#core.demoting) this.#core.roles.onDrained();
   }
 
-  get isWaitingForRecord(): boolean {
-    return this.#waitingForRecord.length > 0;
+  get waitingForRecord(): number {
+    return this.#waitingForRecord.length;
   }
 
   get isIdle(): boolean {

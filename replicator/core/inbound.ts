@@ -44,6 +44,10 @@ export class Inbound {
     this.#queue = [];
   }
 
+  get size(): number {
+    return this.#queue.length;
+  }
+
   #handle(packet: Packet, payload: Payload | null): void {
     const core = this.#core;
     switch (packet.kind) {
@@ -76,6 +80,10 @@ export class Inbound {
       case 'handoverRequest':
       case 'handoverReply':
         return core.roles.onPacket(packet);
+      case 'giveUpRequest':
+      case 'giveUpReply':
+      case 'giveUpEnded':
+        return core.givingUp.onPacket(packet);
       case 'state':
       case 'bitmap':
       case 'syncStart':
@@ -83,6 +91,8 @@ export class Inbound {
       case 'resyncRequest':
       case 'resyncData':
       case 'resyncFailed':
+      case 'digestRequest':
+      case 'resyncSame':
       case 'resyncStable':
       case 'syncFinished':
       case 'newGeneration':
@@ -93,8 +103,18 @@ export class Inbound {
       case 'goodbye':
       case 'refused':
       case 'resyncPause':
+      case 'resyncLimit':
       case 'invalidate':
         return core.session.onPacket(packet, payload);
+      case 'verifyStart':
+      case 'verifyRequest':
+      case 'verifyPoint':
+      case 'verifyDigests':
+      case 'verifyFailed':
+      case 'verifyFound':
+      case 'verifyStop':
+      case 'verifyEnd':
+        return core.verify.onPacket(packet, payload);
       default:
         return packet satisfies never;
     }

@@ -4,12 +4,19 @@
  */
 import type { AfterSb1pri, AfterSb2pri, Agreed0pri } from './after-split-brain.ts';
 import type { Refusal } from './refusal.ts';
+import type { LimitReason } from './resync-rate.ts';
 import type { DiskState, Generation, Protocol, Role } from './vocabulary.ts';
 import type { Origin } from './metadata.ts';
 
 /** Opaque bytes: a Buffer in production, a model in the simulator. The core only ever asks for the length. */
 export interface Payload {
   readonly byteLength: number;
+}
+
+/** Strong hashes of consecutive blocks, `digestBytes` each, in order. Made and compared by the driver. */
+export interface Digests extends Payload {
+  /** Where `other`, as many hashes that the peer sent, tells another one: blocks counted from the first, ascending. */
+  differing(other: Payload): readonly BlockRun[];
 }
 
 /** All that the handshake decision rests on. Sent by both sides first, and nothing else before it. */
@@ -57,7 +64,11 @@ export type Packet =
       readonly length: number;
       readonly zero: boolean;
     }
-  /** The source cannot read that range. */
+  /** As `resyncRequest`, with the hashes of the target's blocks as payload: only what differs is to be sent. */
+  | { readonly kind: 'digestRequest'; readonly id: number; readonly offset: number; readonly length: number }
+  /** These blocks of a `digestRequest` are equal. The rest of it follows as `resyncData`. */
+  | { readonly kind: 'resyncSame'; readonly id: number; readonly runs: readonly BlockRun[] }
+  /** The source cannot read that range, or a part of what is left of it. */
   | { readonly kind: 'resyncFailed'; readonly id: number }
   /** Target to source: these blocks are written and flushed at the target (the proof that clears their bits). */
   | { readonly kind: 'resyncStable'; readonly runs: readonly BlockRun[] }
@@ -105,6 +116,11 @@ export type Packet =
       readonly dryRun: boolean;
     }
   | { readonly kind: 'handoverReply'; readonly id: number; readonly refusal: Refusal | null }
+  /** May the sender give up its copy? Granted: the receiver's is on stable storage, and stays (giving-up.ts). */
+  | { readonly kind: 'giveUpRequest'; readonly id: number }
+  | { readonly kind: 'giveUpReply'; readonly id: number; readonly granted: boolean }
+  /** The sender's copy stays after all. */
+  | { readonly kind: 'giveUpEnded' }
   /** Leaving on purpose. `outdate`: the sender stays Primary, so the receiver's data is about to be outdated. */
   | {
       readonly kind: 'goodbye';
@@ -113,9 +129,39 @@ export type Packet =
     }
   /** The link is being refused after the handshake, with the rule that says so. */
   | { readonly kind: 'refused'; readonly rule: string }
+  /** Whether the sender's operator has paused the resync; first told right after `state`, when that is so. */
   | { readonly kind: 'resyncPause'; readonly paused: boolean }
+  /** Both ways, on every change: what the sender grants the resync. The lower of the two holds. */
+  | {
+      readonly kind: 'resyncLimit';
+      readonly windowBytes: number;
+      readonly bytesPerSecond: number | null;
+      readonly reason: LimitReason;
+    }
   /** The receiver's data is to be overwritten from the sender. */
   | { readonly kind: 'invalidate' }
+  /** The sender compares both copies, from here on until `verifyEnd`. */
+  | { readonly kind: 'verifyStart' }
+  /** Hash this range. `mark`: say `verifyPoint` in the step that fixes what is hashed. */
+  | {
+      readonly kind: 'verifyRequest';
+      readonly id: number;
+      readonly offset: number;
+      readonly length: number;
+      readonly mark: boolean;
+    }
+  /** Writes before this in the stream are in the hashes that follow, writes after it are not. */
+  | { readonly kind: 'verifyPoint'; readonly id: number }
+  /** The hashes are the payload. */
+  | { readonly kind: 'verifyDigests'; readonly id: number }
+  /** The range cannot be read. */
+  | { readonly kind: 'verifyFailed'; readonly id: number }
+  /** These blocks of the receiver's are to be copied again from the sender: runs, ascending. The last packet has `last`. */
+  | { readonly kind: 'verifyFound'; readonly runs: readonly BlockRun[]; readonly last: boolean }
+  /** To the node that runs the verify: it is to stop. */
+  | { readonly kind: 'verifyStop' }
+  /** The sender's verify is over. */
+  | { readonly kind: 'verifyEnd' }
   | { readonly kind: 'ping' }
   | { readonly kind: 'pong' };
 
@@ -128,4 +174,10 @@ export interface BlockRun {
 export type PacketKind = Packet['kind'];
 
 /** Packets that carry a payload, whose length is not part of the packet itself. */
-export const payloadKinds: ReadonlySet<PacketKind> = new Set(['write', 'resyncData', 'readData']);
+export const payloadKinds: ReadonlySet<PacketKind> = new Set([
+  'write',
+  'resyncData',
+  'readData',
+  'digestRequest',
+  'verifyDigests',
+]);

@@ -1,21 +1,27 @@
 /** The source's side of a resync: it answers the target's requests, and clears bits when the target proves them stable. */
+import { blocksIn, blocksTouched, bytesOf, complement, digestsBytes, shiftRuns } from './blocks.ts';
 import type { Core } from './core.ts';
-import type { BlockRun } from './packet.ts';
-import type { SyncProgress } from './status.ts';
-import { ProgressMeter } from './progress-meter.ts';
+import type { BlockRun, Digests, Payload } from './packet.ts';
+import type { ProgressMeter } from './progress-meter.ts';
+import { ResyncTally } from './resync-tally.ts';
+import { UnreadableBlocks } from './unreadable-blocks.ts';
+import { blockBytes } from './vocabulary.ts';
 
 export class ResyncSource {
   readonly #core: Core;
-  readonly #meter: ProgressMeter;
+  readonly kind = 'source';
+  readonly meter: ProgressMeter;
+  readonly #unreadable = new UnreadableBlocks();
+  readonly tally = new ResyncTally();
   #ended = false;
   /** Proofs of the target that wait for a flush of this disk. */
   #proving = 0;
   #whenProven: (() => void) | null = null;
-  isPaused = false;
 
   constructor(core: Core) {
     this.#core = core;
-    this.#meter = new ProgressMeter(core.outOfSync.bytes, core.out.nowMs);
+    this.meter = core.progress.begin('source');
+    core.watchdog.onBegin();
   }
 
   /**
@@ -23,23 +29,88 @@ export class ResyncSource {
    * write that follows in the stream comes after it on the target's disk too (W5).
    */
   onRequest(id: number, offset: number, length: number): void {
+    this.#underLock(offset, length, (release) => this.#sendRuns(id, [{ offset, length }], release));
+  }
+
+  /** As `onRequest`, less what is equal: both nodes hash the range, and blocks of equal hashes are not sent. */
+  onDigestRequest(id: number, offset: number, length: number, theirs: Payload | null): void {
+    const core = this.#core;
+    if (offset % blockBytes !== 0 || theirs?.byteLength !== digestsBytes(length)) {
+      return core.session.breakProtocol(`${theirs?.byteLength ?? 0} bytes of hashes for ${offset}+${length}`);
+    }
+    this.#underLock(offset, length, (release) =>
+      core.disk.digest(offset, length, (ours) => {
+        if (!this.#ended) this.#noteRead(offset, length, ours !== null);
+        if (!this.#ended && ours !== null)
+          return this.#sendDifferences(id, offset, length, ours, theirs, release);
+        if (!this.#ended) core.send({ kind: 'resyncFailed', id });
+        release();
+      }),
+    );
+  }
+
+  #underLock(offset: number, length: number, then: (release: () => void) => void): void {
     const core = this.#core;
     if (offset < 0 || length <= 0 || offset + length > core.options.sizeBytes) {
       return core.session.breakProtocol(`resync request ${offset}+${length} beyond the device`);
     }
+    core.watchdog.onSign();
     const key = core.out.newId();
+    const release = (): void => core.disk.unlock(key);
     core.disk.lock(key, offset, length, 'shared', () => {
-      if (this.#ended) return core.disk.unlock(key);
-      core.disk.read(offset, length, true, (payload, hole) => {
-        if (!this.#ended) {
-          if (hole) core.send({ kind: 'resyncData', id, offset, length, zero: true });
-          else if (payload !== null)
-            core.send({ kind: 'resyncData', id, offset, length, zero: false }, payload);
-          else core.send({ kind: 'resyncFailed', id });
-        }
-        core.disk.unlock(key);
-      });
+      if (this.#ended) release();
+      else then(release);
     });
+  }
+
+  #sendDifferences(
+    id: number,
+    offset: number,
+    length: number,
+    ours: Digests,
+    theirs: Payload,
+    release: () => void,
+  ): void {
+    const core = this.#core;
+    const whole = blocksTouched(offset, length);
+    const differing = shiftRuns(ours.differing(theirs), whole.first);
+    const same = complement(whole, differing);
+    if (same.length > 0) {
+      core.send({ kind: 'resyncSame', id, runs: same });
+      this.tally.equalBlocks += blocksIn(same);
+      core.pace.onMoved(blocksIn(same) * blockBytes);
+    }
+    this.#sendRuns(
+      id,
+      differing.map((run) => bytesOf(run, core.options.sizeBytes)),
+      release,
+    );
+  }
+
+  /** A range that cannot be read fails the request, once the others have been answered. */
+  #sendRuns(
+    id: number,
+    ranges: readonly { readonly offset: number; readonly length: number }[],
+    release: () => void,
+  ): void {
+    const core = this.#core;
+    let left = ranges.length;
+    let failed = false;
+    if (left === 0) return release();
+    for (const { offset, length } of ranges) {
+      core.disk.read(offset, length, true, (payload, hole) => {
+        failed ||= !hole && payload === null;
+        if (!this.#ended) this.#noteRead(offset, length, hole || payload !== null);
+        if (!this.#ended && (hole || payload !== null)) {
+          core.send({ kind: 'resyncData', id, offset, length, zero: hole }, payload);
+          this.tally.copied(length, payload);
+          core.pace.onMoved(payload?.byteLength ?? 0);
+        }
+        if (--left > 0) return;
+        if (failed && !this.#ended) core.send({ kind: 'resyncFailed', id });
+        release();
+      });
+    }
   }
 
   /**
@@ -53,7 +124,8 @@ export class ResyncSource {
       if (this.#ended) return;
       if (outcome === 'failed') return core.disks.fail('a flush of the backing device failed during resync');
       core.outOfSync.clear(runs);
-      this.#meter.update(core.outOfSync.bytes, core.out.nowMs);
+      this.meter.update(core.outOfSync.bytes, core.out.nowMs);
+      core.watchdog.onProven();
       core.changed();
       if (--this.#proving === 0) this.#whenProven?.();
     });
@@ -69,7 +141,24 @@ export class ResyncSource {
     this.#ended = true;
   }
 
-  progress(): SyncProgress {
-    return this.#meter.progress();
+  #noteRead(offset: number, length: number, isRead: boolean): void {
+    const run = { first: offset / blockBytes, count: Math.ceil(length / blockBytes) };
+    if (isRead) this.#unreadable.remove(run);
+    else if (this.#unreadable.add(run)) {
+      this.#core.out.log('error', `resync: this node cannot read ${this.#unreadable.describe()}`);
+    }
+  }
+
+  get isPaused(): boolean {
+    return this.#core.pause.isPaused;
+  }
+
+  /** The target asks again for what could not be read when it sees fit. */
+  get isWaiting(): boolean {
+    return !this.#unreadable.isEmpty;
+  }
+
+  describeUnreadable(): string | null {
+    return this.#unreadable.isEmpty ? null : `this node cannot read ${this.#unreadable.describe()}`;
   }
 }

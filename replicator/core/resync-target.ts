@@ -1,48 +1,83 @@
 /**
  * The target's side of a resync: it asks for what is marked, a window at a time, writes it, flushes, and only then clears
  * the bits and tells the source. Each block is asked for once per pass; what failed is asked for again in the next.
+ *
+ * With `comparesHashes` it sends the hashes of its blocks along, and the source says of equal ones that they are. Those
+ * take the same way as written ones: what was hashed may have been in a cache. The hashes may be older than a mirrored
+ * write that arrives before the answer: that write is part of what the source hashed, and overwrites here what it
+ * overwrote there, so that blocks equal without it are equal with it.
  */
+import { blocksIn, blocksTouched, bytesOf, withoutRun } from './blocks.ts';
 import type { Core } from './core.ts';
 import type { BlockRun, Payload } from './packet.ts';
-import { ProgressMeter } from './progress-meter.ts';
-import type { SyncProgress } from './status.ts';
+import type { ProgressMeter } from './progress-meter.ts';
+import { ResyncTally } from './resync-tally.ts';
+import { UnreadableBlocks } from './unreadable-blocks.ts';
 import type { Generation } from './vocabulary.ts';
 import { blockBytes } from './vocabulary.ts';
 
 const maxRequestBlocks = 256;
 const maxRequests = 256;
 const flushAfterBytes = 32 * 1024 * 1024;
+const flushAfterMs = 2_000;
+/** What the source could not read is asked for again after this long, and twice as long each further time. */
+const retryMsMin = 1_000;
+const retryMsMax = 60_000;
 
 interface Request {
   readonly run: BlockRun;
   /** Client writes of this node (a Primary that is a target) that wait for the range. */
   readonly waiting: (() => void)[];
-  arrived: boolean;
+  /** What the source has not answered, ascending. */
+  due: readonly BlockRun[];
+  /** Answers that are being written. */
+  writing: number;
+  /** It carried hashes, so that the source may say of blocks that they are equal. */
+  hashed: boolean;
 }
 
 export class ResyncTarget {
   readonly #core: Core;
-  readonly #meter: ProgressMeter;
+  readonly kind = 'target';
+  readonly meter: ProgressMeter;
   readonly #requests = new Map<number, Request>();
+  readonly #comparesHashes: boolean;
+  readonly tally = new ResyncTally();
   /** What the source's data is called; changes when a Primary source begins a new generation meanwhile. */
   sourceCurrent: Generation;
   sourceHistory: readonly Generation[];
-  isPaused = false;
   #cursor = 0;
   /** In this pass. */
   #hasFailed = false;
+  readonly #unreadable = new UnreadableBlocks();
+  /** In one request; less after a pass in which some failed, down to one block, so that no good block stays behind. */
+  #blocksMax = maxRequestBlocks;
+  #retryMs = retryMsMin;
+  /** Nothing is asked for before. */
+  #askAtMs = 0;
   #outstandingBytes = 0;
   /** Written since the last flush. */
   #written: BlockRun[] = [];
   #writtenBytes = 0;
   #flushing = false;
+  #flushedMs: number;
+  /** One range at a time is hashed: a mirrored write waits for no more than that. */
+  #hashing = false;
   #state: 'running' | 'finishing' | 'ended' = 'running';
 
-  constructor(core: Core, sourceCurrent: Generation, sourceHistory: readonly Generation[]) {
+  constructor(
+    core: Core,
+    sourceCurrent: Generation,
+    sourceHistory: readonly Generation[],
+    comparesHashes: boolean,
+  ) {
     this.#core = core;
+    this.#comparesHashes = comparesHashes;
     this.sourceCurrent = sourceCurrent;
     this.sourceHistory = sourceHistory;
-    this.#meter = new ProgressMeter(core.outOfSync.bytes, core.out.nowMs);
+    this.meter = core.progress.begin('target');
+    core.watchdog.onBegin();
+    this.#flushedMs = core.out.nowMs;
   }
 
   /** Asks for more while the window has room; ends the resync when there is nothing left. */
@@ -50,56 +85,114 @@ export class ResyncTarget {
     if (this.#state !== 'running') return;
     const core = this.#core;
     while (
-      !this.isPaused &&
+      this.#mayAsk &&
       this.#requests.size < maxRequests &&
-      this.#outstandingBytes < this.#windowBytes()
+      this.#outstandingBytes < core.pace.windowBytes
     ) {
-      const run = core.outOfSync.bits.nextRun(this.#cursor, maxRequestBlocks);
+      const blocks = Math.min(core.pace.requestBlocks, this.#blocksMax);
+      const run = core.outOfSync.bits.nextRun(this.#cursor, blocks);
       if (run === null) break;
       this.#cursor = run.first + run.count;
       this.#request(run);
     }
     if (this.#flushing) return;
     const idle = this.#requests.size === 0;
-    if (this.#writtenBytes >= flushAfterBytes || (idle && this.#writtenBytes > 0)) return this.#flush();
+    if (this.#isFlushDue(idle)) return this.#flush();
     if (!idle) return;
     if (core.outOfSync.blocks === 0) return this.#finish();
-    // The end of a pass with blocks left: they failed or were skipped. Begin again from the bitmap; what the source could
-    // not read, at the next tick, lest a bad block keep both nodes busy.
-    if (!this.isPaused && core.outOfSync.bits.nextRun(this.#cursor, 1) === null && this.#cursor > 0) {
+    // The end of a pass with blocks left: they failed or were skipped. Begin again from the bitmap.
+    if (!this.isPaused && this.#isPassOver && this.#cursor > 0) {
       this.#cursor = 0;
-      const failed = this.#hasFailed;
+      if (this.#hasFailed) this.#retryLater();
+      else this.#blocksMax = maxRequestBlocks;
       this.#hasFailed = false;
-      if (core.hasDisk && !failed) this.pump();
+      if (core.hasDisk) this.pump();
     }
   }
 
-  #windowBytes(): number {
-    const { options, peerWrites, writes } = this.#core;
-    const busy = peerWrites.isBusy || !writes.isIdle;
-    return busy ? options.resyncWindowBusyBytes : options.resyncWindowBytes;
+  get #mayAsk(): boolean {
+    const { pace, out } = this.#core;
+    return !this.isPaused && !this.#hashing && !pace.isThrottled && out.nowMs >= this.#askAtMs;
+  }
+
+  get #isPassOver(): boolean {
+    return this.#core.outOfSync.bits.nextRun(this.#cursor, 1) === null;
+  }
+
+  /** At the end of a pass, and now and then: a rate leaves pauses between the requests, which are no reason to flush. */
+  #isFlushDue(idle: boolean): boolean {
+    if (this.#writtenBytes === 0) return false;
+    if (this.#writtenBytes >= flushAfterBytes) return true;
+    if (this.#core.out.nowMs - this.#flushedMs >= flushAfterMs) return true;
+    return idle && (this.isPaused || this.#isPassOver);
+  }
+
+  /** In smaller requests, to leave only bad blocks behind; then ever more rarely, lest they keep both nodes busy. */
+  #retryLater(): void {
+    const { out, options } = this.#core;
+    const isByBlock = this.#blocksMax === 1;
+    this.#blocksMax = Math.max(1, Math.floor(this.#blocksMax / 16));
+    this.#askAtMs = out.nowMs + (isByBlock ? this.#retryMs : 1);
+    if (!isByBlock) return;
+    if (this.#retryMs === retryMsMin) {
+      const blocks = this.#unreadable.describe();
+      out.log(
+        'error',
+        `resync: ${options.peerName}, the source, cannot read ${blocks}; they stay out of sync`,
+      );
+    }
+    this.#retryMs = Math.min(retryMsMax, 2 * this.#retryMs);
   }
 
   #request(run: BlockRun): void {
     const core = this.#core;
     const id = core.out.newId();
-    const offset = run.first * blockBytes;
-    const length = Math.min(run.count * blockBytes, core.options.sizeBytes - offset);
-    this.#requests.set(id, { run, waiting: [], arrived: false });
+    const { offset, length } = bytesOf(run, core.options.sizeBytes);
+    const request = { run, waiting: [], due: [run], writing: 0, hashed: false };
+    this.#requests.set(id, request);
     this.#outstandingBytes += run.count * blockBytes;
+    core.pace.onRequested(length);
+    if (this.#comparesHashes) return this.#sendHashes(id, request, offset, length);
     core.send({ kind: 'resyncRequest', id, offset, length });
+  }
+
+  #sendHashes(id: number, request: Request, offset: number, length: number): void {
+    const core = this.#core;
+    const key = core.out.newId();
+    this.#hashing = true;
+    core.disk.lock(key, offset, length, 'shared', () => {
+      if (this.#state === 'ended' || !core.hasDisk) return core.disk.unlock(key);
+      core.disk.digest(offset, length, (digests) => {
+        core.disk.unlock(key);
+        if (this.#state === 'ended') return;
+        this.#hashing = false;
+        core.watchdog.onSign();
+        request.hashed = digests !== null;
+        // What cannot be read here is copied, and thereby written anew.
+        if (digests === null) core.send({ kind: 'resyncRequest', id, offset, length });
+        else core.send({ kind: 'digestRequest', id, offset, length }, digests);
+        this.pump();
+      });
+    });
   }
 
   onData(id: number, offset: number, length: number, zero: boolean, payload: Payload | null): void {
     const core = this.#core;
-    const request = this.#requests.get(id);
     if (this.#state !== 'running') return;
-    if (request === undefined || request.arrived || offset !== request.run.first * blockBytes) {
-      return core.session.breakProtocol(`resync data for ${offset}, which was not asked for`);
+    const run = blocksTouched(offset, length);
+    const whole = bytesOf(run, core.options.sizeBytes);
+    const request = this.#requests.get(id);
+    const due = request === undefined ? null : withoutRun(request.due, run);
+    if (request === undefined || due === null || whole.offset !== offset || whole.length !== length) {
+      return core.session.breakProtocol(`resync data for ${offset}+${length}, which was not asked for`);
     }
     if (!zero && payload?.byteLength !== length)
       return core.session.breakProtocol('resync data of the wrong length');
-    request.arrived = true;
+    this.#noteAnswer([run], payload?.byteLength ?? 0);
+    if (zero) core.pace.onHole(length);
+    request.due = due;
+    request.writing++;
+    this.tally.copied(length, payload);
     const key = core.out.newId();
     core.disk.lock(key, offset, length, 'exclusive', () => {
       if (this.#state === 'ended' || !core.hasDisk) return core.disk.unlock(key);
@@ -107,21 +200,52 @@ export class ResyncTarget {
         core.disk.unlock(key);
         if (this.#state === 'ended') return;
         if (outcome === 'failed') return core.disks.fail('a resync write to the backing device failed');
-        this.#written.push(request.run);
+        this.#written.push(run);
         this.#writtenBytes += length;
-        this.#release(id, request);
+        request.writing--;
+        this.#releaseIfDone(id, request);
       });
     });
+  }
+
+  onSame(id: number, runs: readonly BlockRun[]): void {
+    if (this.#state !== 'running') return;
+    const request = this.#requests.get(id);
+    const { session } = this.#core;
+    if (request === undefined || !request.hashed) return session.breakProtocol('equal blocks without hashes');
+    for (const run of runs) {
+      const due = withoutRun(request.due, run);
+      if (due === null)
+        return session.breakProtocol(`blocks ${run.first}+${run.count} are equal, which was not asked`);
+      request.due = due;
+    }
+    this.#written.push(...runs);
+    this.#writtenBytes += blocksIn(runs) * blockBytes;
+    this.tally.equalBlocks += blocksIn(runs);
+    // Both disks were read for them.
+    this.#noteAnswer(runs, blocksIn(runs) * blockBytes);
+    this.#releaseIfDone(id, request);
+  }
+
+  #noteAnswer(runs: readonly BlockRun[], movedBytes: number): void {
+    const { watchdog, pace } = this.#core;
+    watchdog.onSign();
+    pace.onMoved(movedBytes);
+    for (const run of runs) this.#unreadable.remove(run);
+  }
+
+  #releaseIfDone(id: number, request: Request): void {
+    // The source may have failed the rest of it meanwhile.
+    if (request.due.length > 0 || request.writing > 0 || !this.#requests.has(id)) return;
+    this.#release(id, request);
   }
 
   /** The source could not read it: the block stays marked, and is asked for again after the rest. */
   onFailed(id: number): void {
     const request = this.#requests.get(id);
     if (request === undefined) return;
-    this.#core.out.log(
-      'error',
-      `resync: the source cannot read ${request.run.count} blocks from ${request.run.first}`,
-    );
+    this.#core.watchdog.onSign();
+    this.#unreadable.add(request.run);
     this.#hasFailed = true;
     this.#release(id, request);
   }
@@ -139,12 +263,14 @@ export class ResyncTarget {
     this.#written = [];
     this.#writtenBytes = 0;
     this.#flushing = true;
+    this.#flushedMs = core.out.nowMs;
     core.disk.flush((outcome) => {
       this.#flushing = false;
       if (this.#state === 'ended') return;
       if (outcome === 'failed') return core.disks.fail('a flush of the backing device failed during resync');
       core.outOfSync.clear(runs);
-      this.#meter.update(core.outOfSync.bytes, core.out.nowMs);
+      this.meter.update(core.outOfSync.bytes, core.out.nowMs);
+      core.watchdog.onProven();
       for (let at = 0; at < runs.length; at += 4096) {
         core.send({ kind: 'resyncStable', runs: sortRuns(runs.slice(at, at + 4096)) });
       }
@@ -173,11 +299,6 @@ export class ResyncTarget {
     then();
   }
 
-  setPaused(paused: boolean): void {
-    this.isPaused = paused;
-    this.pump();
-  }
-
   /** The session is over: what waited goes on elsewhere, what was written but not flushed stays marked. */
   end(): void {
     this.#state = 'ended';
@@ -186,8 +307,18 @@ export class ResyncTarget {
     for (const { waiting } of requests) for (const then of waiting) then();
   }
 
-  progress(): SyncProgress {
-    return this.#meter.progress();
+  get isPaused(): boolean {
+    return this.#core.pause.isPaused;
+  }
+
+  /** For the next time to ask for what the source could not read. */
+  get isWaiting(): boolean {
+    return this.#requests.size === 0 && !this.#flushing && this.#core.out.nowMs < this.#askAtMs;
+  }
+
+  describeUnreadable(): string | null {
+    if (this.#unreadable.isEmpty) return null;
+    return `${this.#core.options.peerName} cannot read ${this.#unreadable.describe()}`;
   }
 }
 

@@ -14,6 +14,7 @@ import type { Superblock, Transaction } from './metadata.ts';
 import { settleLineage } from './metadata-keeper.ts';
 import type { Packet, Payload, PeerState } from './packet.ts';
 import { assert } from './out.ts';
+import { comparesHashes } from './resync-method.ts';
 import { ResyncSource } from './resync-source.ts';
 import { SyncStart } from './sync-start.ts';
 
@@ -108,6 +109,8 @@ export class Session {
       lastPingMs: nowMs,
     };
     core.peerWrites.onSessionBegun(session);
+    core.pace.onSessionBegun();
+    core.pause.onSessionBegun();
     core.changed();
     this.introduce();
   }
@@ -122,6 +125,7 @@ export class Session {
     const sent = this.describeState();
     connection.phase = { kind: 'negotiating', sinceMs, sent };
     core.send({ kind: 'state', state: sent });
+    core.pause.introduce();
     if (early !== null) this.#decide(connection, sent, early);
   }
 
@@ -144,10 +148,16 @@ export class Session {
     connection.peer = { role: peer.role, disk: peer.disk };
     connection.peerCurrent = peer.current;
     core.changed();
-    this.#follow(connection, rule, verdict, peer);
+    this.#follow(connection, rule, verdict, self, peer);
   }
 
-  #follow(connection: Connected, rule: HandshakeRule, verdict: Verdict, peer: PeerState): void {
+  #follow(
+    connection: Connected,
+    rule: HandshakeRule,
+    verdict: Verdict,
+    self: PeerState,
+    peer: PeerState,
+  ): void {
     const core = this.#core;
     switch (verdict.kind) {
       case 'in-sync':
@@ -165,7 +175,11 @@ export class Session {
         }
         core.discardMyData = false;
         if (verdict.source === 'self') return this.#syncStart.asSource(connection, peer, verdict.full);
-        return this.#syncStart.asTarget(connection, peer);
+        return this.#syncStart.asTarget(
+          connection,
+          peer,
+          comparesHashes(core.options.checksumResync, rule, verdict.full, self, peer),
+        );
       case 'diskless':
         return this.#recordDiskless(connection, verdict.newest, peer);
       case 'no-data':
@@ -199,6 +213,7 @@ export class Session {
     core.crashedPrimary = false;
     core.discardMyData = false;
     core.diskState = 'UpToDate';
+    core.solo.onDataFound(current);
     if (core.role === 'Primary') core.exposed = current;
     const writer = superblock.writer && current === superblock.current;
     this.confirm(
@@ -217,6 +232,7 @@ export class Session {
     if (core.hasDisk) {
       core.diskState = 'UpToDate';
       core.crashedPrimary = false;
+      core.solo.onDataFound(core.meta.superblock.current);
       return this.confirm(
         { kind: 'established' },
         { linked: true, disk: 'UpToDate', primary: core.role === 'Primary' },
@@ -271,6 +287,7 @@ export class Session {
     if (phase.kind !== 'confirming' || !phase.recorded || !phase.peerReady) return;
     const core = this.#core;
     connection.phase = phase.next;
+    if (phase.next.kind === 'established') core.onInSync();
     core.announce();
     if (phase.next.kind === 'syncTarget') phase.next.sync.pump();
     core.solo.onEstablished();
@@ -296,6 +313,13 @@ export class Session {
         return this.#syncStart.onSyncStart(connection, packet.current, packet.history);
       case 'resyncRequest':
         if (phase.kind === 'syncSource') phase.sync.onRequest(packet.id, packet.offset, packet.length);
+        return;
+      case 'digestRequest':
+        if (phase.kind === 'syncSource')
+          phase.sync.onDigestRequest(packet.id, packet.offset, packet.length, payload);
+        return;
+      case 'resyncSame':
+        if (phase.kind === 'syncTarget') phase.sync.onSame(packet.id, packet.runs);
         return;
       case 'resyncStable':
         if (phase.kind === 'syncSource') phase.sync.onStable(packet.runs);
@@ -325,7 +349,9 @@ export class Session {
       case 'refused':
         return this.#onRefused(packet.rule);
       case 'resyncPause':
-        return core.admin.onPeerPaused(packet.paused);
+        return core.pause.onPeer(packet.paused);
+      case 'resyncLimit':
+        return core.pace.onPeerLimit(packet);
       case 'invalidate':
         return core.admin.onPeerInvalidates();
       default:
@@ -339,9 +365,27 @@ export class Session {
     const wasMirroring = core.isMirroring;
     connection.peer = { role, disk };
     core.changed();
-    if (wasMirroring && !core.isMirroring) this.#onPeerDataLost();
+    core.verify.onNodesChanged();
+    if (wasMirroring && !core.isMirroring) {
+      this.#onPeerDataLost();
+      this.#secureOnlyCopy(role);
+    }
+    core.givingUp.onPeerDisk(disk === 'UpToDate');
+    core.solo.onPeerDisk();
     core.roles.onPeerChanged();
     core.releaseHeld();
+  }
+
+  /**
+   * The peer's disk has gone, and with it perhaps what was in its cache: what this one's cache holds is all there is of it.
+   * A Primary without a disk asks for the same with `peerDiskGone`.
+   */
+  #secureOnlyCopy(peerRole: PeerState['role']): void {
+    const core = this.#core;
+    if (!core.hasDisk || peerRole === 'Primary') return;
+    core.disk.flush((outcome) => {
+      if (outcome === 'failed') core.disks.fail('a flush of the backing device failed');
+    });
   }
 
   // Ending.
@@ -433,9 +477,11 @@ export class Session {
     core.out.decide('peer-loss', why, detail, { role: core.role, replicating: wasReplicating });
     this.#onPeerDataLost();
     sync?.end();
+    core.verify.onSessionEnded(detail);
     core.solo.onSessionEnded();
     core.reads.onSessionEnded();
     core.roles.onSessionEnded();
+    core.givingUp.onSessionEnded();
     core.changed();
     core.releaseHeld();
   }
@@ -452,22 +498,30 @@ export class Session {
 
   /**
    * A survivor is told from one that went down as well by its record of the loss. What it received is made stable
-   * first: once `linked` is cleared, this disk holds every write the lost Primary may have acknowledged.
+   * first: once `linked` is cleared, this disk holds every write the lost Primary may have acknowledged. Under protocol A
+   * and B that may be one that has arrived and is not written yet. A disk that fails at this holds less, and says nothing.
    */
   #recordLoss(): void {
     const core = this.#core;
     if (!core.meta.superblock.linked || this.#recordingLoss) return;
     this.#recordingLoss = true;
-    const record = (): void =>
-      core.meta.update({ linked: false }, {}, () => {
-        this.#recordingLoss = false;
-        this.introduce();
-      });
+    const record = (): void => core.meta.update({ linked: false }, {}, () => this.#onLossSettled());
     if (!core.hasDisk) return record();
-    core.disk.flush((outcome) => {
-      if (outcome === 'failed') core.disks.fail('a flush of the backing device failed');
-      record();
-    });
+    const flush = (): void => {
+      if (!core.hasDisk) return this.#onLossSettled();
+      core.disk.flush((outcome) => {
+        if (outcome === 'failed') core.disks.fail('a flush of the backing device failed');
+        if (core.hasDisk) record();
+        else this.#onLossSettled();
+      });
+    };
+    if (core.options.protocol === 'C') flush();
+    else core.peerWrites.whenApplied(flush);
+  }
+
+  #onLossSettled(): void {
+    this.#recordingLoss = false;
+    this.introduce();
   }
 
   /** For SyncStart: the resync begins with these as its two ends. */

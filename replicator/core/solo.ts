@@ -19,10 +19,15 @@ type State =
   | { readonly kind: 'askingAgain'; readonly unanswered: number }
   /** The policy wants an operator's word before this node goes on alone. */
   | { readonly kind: 'suspended' }
+  /** A generation that both copies are to share is due; what is under way in the old one ends first. */
+  | { readonly kind: 'draining' }
   /** A new generation is being committed here. */
   | { readonly kind: 'recording' }
   /** Without a disk: the peer is recording that it holds the only copy. */
   | { readonly kind: 'handingOff'; readonly current: Generation };
+
+/** What came of an operator's word to go on alone. */
+export type WordOutcome = 'alone' | 'superseded' | 'no-disk';
 
 /** Probes that find nobody, one per tick, before a process that has stood still goes on alone. */
 const probesAfterStandstill = 5;
@@ -32,6 +37,8 @@ export class Solo {
   #state: State = { kind: 'idle' };
   /** Promoted and not written since: the first write begins a generation that both copies share. */
   #sharedIsDue = false;
+  /** Who said to go on alone, and waits to hear of it. */
+  #told: ((outcome: WordOutcome) => void)[] = [];
   /** Without a disk, and the peer has recorded so. */
   #handedOff = false;
 
@@ -53,6 +60,15 @@ export class Solo {
     this.#handedOff = false;
   }
 
+  /**
+   * A Primary has whole data here, by a handshake. One that was promoted while all data went out of reach has shown none so
+   * far: its first write begins a generation, as after any promotion.
+   */
+  onDataFound(current: Generation): void {
+    const core = this.#core;
+    if (core.role === 'Primary' && core.exposed === 0n) this.armShared(current);
+  }
+
   holdReason(): SuspendReason | null {
     switch (this.#state.kind) {
       case 'idle':
@@ -62,6 +78,7 @@ export class Solo {
         return 'peer-lost';
       case 'suspended':
         return 'policy';
+      case 'draining':
       case 'recording':
       case 'handingOff':
         return 'generation';
@@ -73,7 +90,7 @@ export class Solo {
   /** The own state is about to change: no handshake may rest on it yet. */
   get isBusy(): boolean {
     const { kind } = this.#state;
-    return kind === 'probing' || kind === 'askingAgain' || kind === 'recording';
+    return kind === 'probing' || kind === 'askingAgain' || kind === 'draining' || kind === 'recording';
   }
 
   /** Whether something has to be on record before an answer may rest on fewer copies than took part. */
@@ -102,7 +119,10 @@ export class Solo {
 
   begin(): void {
     const core = this.#core;
-    if (this.#state.kind !== 'idle' || core.role !== 'Primary' || !this.mustRecord()) return;
+    if (core.role !== 'Primary' || !this.mustRecord()) return;
+    // What is under way waits for this record: it cannot end first, and there is nothing to share any more.
+    if (this.#state.kind === 'draining') this.#postponeShared();
+    if (this.#state.kind !== 'idle') return;
     const { connection } = core;
     // The handshake under way rests on the generation as it is; its outcome settles what waits here.
     if (connection.conn === 'Connected' && isNegotiating(connection.phase)) return;
@@ -120,6 +140,11 @@ export class Solo {
     this.#probe(0);
   }
 
+  /** I/O waits for the peer, as configured. */
+  get isSuspended(): boolean {
+    return this.#state.kind === 'suspended';
+  }
+
   #probe(unanswered: number): void {
     const { out } = this.#core;
     const id = out.newId();
@@ -132,9 +157,47 @@ export class Solo {
     if (this.#state.kind === 'askingAgain') this.#probe(this.#state.unanswered);
   }
 
-  /** An operator's word: go on without the peer. */
-  goOnAlone(): void {
-    if (this.#state.kind === 'suspended') this.#record('an operator said so');
+  /**
+   * An operator's word to a suspended node: go on without the peer. The operator may not know that the peer was promoted
+   * meanwhile, so it is looked for all the same.
+   */
+  goOnAlone(then: (outcome: WordOutcome) => void): void {
+    this.#told.push(then);
+    this.#probe(0);
+  }
+
+  /** Going on alone may be allowed now, or suspended from now on. */
+  onConfigured(): void {
+    const core = this.#core;
+    const { conn } = core.connection;
+    if (core.options.onPeerLoss === 'suspend') {
+      if (conn !== 'Connected') this.begin();
+    } else if (this.#state.kind === 'suspended') {
+      this.#resume();
+    }
+  }
+
+  /** Suspended no more; what waits begins anew, and asks for whatever it still needs. */
+  #resume(): void {
+    const core = this.#core;
+    this.#state = { kind: 'idle' };
+    core.changed();
+    if (core.writes.waitingForRecord + core.flushes.waitingForRecord > 0) this.begin();
+    core.releaseHeld();
+  }
+
+  /** Steps down while suspended: clients get an error for what waits, as the operator was told. */
+  onSteppingDown(): void {
+    if (this.#state.kind !== 'suspended') return;
+    this.#state = { kind: 'idle' };
+    this.#core.writes.onFenced();
+    this.#core.flushes.onFenced();
+  }
+
+  #tell(outcome: WordOutcome): void {
+    const told = this.#told;
+    this.#told = [];
+    for (const then of told) then(outcome);
   }
 
   onProbed(id: number, outcome: ProbeOutcome): void {
@@ -196,13 +259,38 @@ export class Solo {
     });
   }
 
+  /**
+   * From the record of it on, this copy wins over the peer's until that has recorded it too. So it must hold all that was
+   * acknowledged by both, even if it loses power next: what is under way ends, and the own disk is flushed, before.
+   */
   #beginShared(): void {
-    const core = this.#core;
     if (this.#state.kind !== 'idle') return;
-    const current = core.ids.newGeneration();
-    this.#state = { kind: 'recording' };
+    this.#state = { kind: 'draining' };
     this.#sharedIsDue = false;
-    core.changed();
+    this.#core.changed();
+    this.onWriteEnded();
+  }
+
+  #postponeShared(): void {
+    this.#state = { kind: 'idle' };
+    this.#sharedIsDue = true;
+  }
+
+  /** Perhaps the last one that a shared generation waited for. */
+  onWriteEnded(): void {
+    const core = this.#core;
+    if (this.#state.kind !== 'draining' || core.writes.isUnderWay) return;
+    this.#state = { kind: 'recording' };
+    core.disk.flush((outcome) => {
+      if (outcome === 'failed') core.disks.fail('a flush of the backing device failed');
+      if (core.hasDisk) this.#recordShared();
+      else this.#finish();
+    });
+  }
+
+  #recordShared(): void {
+    const core = this.#core;
+    const current = core.ids.newGeneration();
     core.meta.update({ ...descend(core.meta.superblock, current, true), writer: true }, {}, () => {
       core.exposed = current;
       core.send({ kind: 'newGeneration', current, history: core.meta.superblock.history });
@@ -225,6 +313,7 @@ export class Solo {
   }
 
   onDiskGone(): void {
+    if (this.#state.kind === 'suspended') this.#state = { kind: 'idle' };
     // What waited for a record of this copy alone has to find another copy.
     this.#core.writes.onRecorded();
     this.#core.flushes.onRecorded();
@@ -246,6 +335,14 @@ export class Solo {
     this.#finish();
   }
 
+  /** The peer's disk may be gone as well, while it was to take over: then there is nothing to wait for. */
+  onPeerDisk(): void {
+    if (this.#state.kind !== 'handingOff' || this.#core.isPeerUpToDate) return;
+    // Neither disk has flushed what both had acknowledged: clients hear of it (W2).
+    this.#core.flushes.onOnlyCopyFailed();
+    this.#finish();
+  }
+
   #finish(): void {
     const core = this.#core;
     this.#state = { kind: 'idle' };
@@ -253,6 +350,7 @@ export class Solo {
     core.writes.onRecorded();
     core.flushes.onRecorded();
     core.session.introduce();
+    this.#tell(core.hasDisk ? 'alone' : 'no-disk');
     core.roles.onNegotiated();
     core.releaseHeld();
   }
@@ -260,8 +358,9 @@ export class Solo {
   onSessionEnded(): void {
     const core = this.#core;
     if (this.#state.kind === 'handingOff') this.#state = { kind: 'idle' };
-    // Answers that wait for a record wait for this one too.
-    if (core.writes.isWaitingForRecord || core.flushes.isWaitingForRecord) this.begin();
+    // Answers that wait for a record wait for this one too. To suspend, nobody has to ask first.
+    const isAwaited = core.writes.waitingForRecord + core.flushes.waitingForRecord > 0;
+    if (isAwaited || core.options.onPeerLoss === 'suspend') this.begin();
   }
 
   /** The handshake after a loss is on record on both sides, and with it what the peer lacks: what waited may go on. */
@@ -291,6 +390,7 @@ export class Solo {
     });
     core.session.restart('superseded');
     core.session.introduce();
+    this.#tell('superseded');
     core.changed();
   }
 }

@@ -34,18 +34,27 @@ function reportPeer(core: Core): PeerStatus {
   const isConnected = connection.conn === 'Connected';
   return {
     connection: connectionState(connection),
-    replication: replicationState(connection),
+    replication: replicationState(connection, core.verify.part),
     role: isConnected ? connection.peer.role : 'Unknown',
     diskState: isConnected ? connection.peer.disk : 'DUnknown',
     outOfSyncBytes: core.outOfSync.bytes,
     sync: isConnected ? syncProgress(core) : null,
+    verify: core.verify.report(),
     lastError: isConnected ? null : core.lastError,
   };
 }
 
 function syncProgress(core: Core): SyncProgress | null {
-  const { connection } = core;
-  if (connection.conn !== 'Connected') return null;
-  const { phase } = connection;
-  return phase.kind === 'syncSource' || phase.kind === 'syncTarget' ? phase.sync.progress() : null;
+  const { resync, pause } = core;
+  if (resync === null) {
+    const verify = core.verify.progress();
+    if (verify === null) return null;
+    return { ...verify, rate: { bytesPerSecond: null, reason: 'idle' }, pausedBy: [], stalled: null };
+  }
+  return {
+    ...resync.meter.progress(core.out.nowMs),
+    rate: core.pace.report(),
+    pausedBy: pause.by,
+    stalled: pause.isPaused ? null : (resync.describeUnreadable() ?? core.watchdog.describe()),
+  };
 }

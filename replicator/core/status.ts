@@ -1,13 +1,32 @@
 /** What a resource says of itself: the status of the control API less what only the server knows (names, addresses). */
+import type { Progress } from './progress-meter.ts';
+import type { LimitReason } from './resync-rate.ts';
 import type { ConnectionState, DiskState, Generation, ReplicationState, Role } from './vocabulary.ts';
 
-export interface SyncProgress {
-  /** Monotonic, never above `totalBytes`. */
-  readonly doneBytes: number;
-  readonly totalBytes: number;
-  readonly bytesPerSecond: number;
-  /** Seconds to go at the present rate; null while the rate is zero. */
-  readonly etaSeconds: number | null;
+export interface SyncProgress extends Progress {
+  readonly rate: SyncRate;
+  /** Whose operator has paused it; empty while it runs. */
+  readonly pausedBy: readonly PausedBy[];
+  /** Why it does not get on, in one sentence; null when it does. */
+  readonly stalled: string | null;
+}
+
+export type PausedBy = 'this-node' | 'peer';
+
+/** What holds the resync back. */
+export interface SyncRate {
+  /** Null: no rate is set, the resync goes as fast as link, disks and the window in flight let it. */
+  readonly bytesPerSecond: number | null;
+  readonly reason: LimitReason | 'paused';
+}
+
+/** The online verify that this node runs, or last ran since it was started. */
+export interface VerifyReport {
+  readonly state: 'running' | 'finished' | 'stopped' | 'ended';
+  readonly checkedBytes: number;
+  /** In blocks that differ, or that one node cannot read. */
+  readonly differingBytes: number;
+  readonly unreadableBytes: number;
 }
 
 export interface PeerStatus {
@@ -16,7 +35,9 @@ export interface PeerStatus {
   readonly role: Role;
   readonly diskState: DiskState;
   readonly outOfSyncBytes: number;
+  /** Of a resync or an online verify. */
   readonly sync: SyncProgress | null;
+  readonly verify: VerifyReport | null;
   /** Why the connection is not Connected, in one sentence; null when there is nothing to say. */
   readonly lastError: string | null;
 }
@@ -27,6 +48,8 @@ export interface IoCounters {
   readonly readBytes: number;
   readonly writtenBytes: number;
   readonly flushes: number;
+  /** Pieces of the own disk that could not be read, were written again with the peer's data, and can be read since. */
+  readonly repairedReads: number;
 }
 
 export interface CoreStatus {

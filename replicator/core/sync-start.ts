@@ -29,9 +29,9 @@ export class SyncStart {
     core.changed();
   }
 
-  asTarget(connection: Connected, source: PeerState): void {
+  asTarget(connection: Connected, source: PeerState, comparesHashes: boolean): void {
     const core = this.#core;
-    connection.phase = { kind: 'bitmapTarget', sinceMs: core.out.nowMs, runs: [] };
+    connection.phase = { kind: 'bitmapTarget', sinceMs: core.out.nowMs, runs: [], comparesHashes };
     connection.peer = { role: source.role, disk: 'UpToDate' };
     core.changed();
     this.#sendBitmap();
@@ -60,6 +60,7 @@ export class SyncStart {
     const { superblock } = core.meta;
     core.crashedPrimary = false;
     core.diskState = 'UpToDate';
+    core.solo.onDataFound(superblock.current);
     core.out.decide('resync', full ? 'full' : 'quick', 'this node is the source', {
       blocks: core.outOfSync.blocks,
     });
@@ -80,6 +81,8 @@ export class SyncStart {
           current: core.meta.superblock.current,
           history: core.meta.superblock.history,
         });
+        // Before the first request, which is to keep to it already.
+        core.pace.announce();
       },
     );
   }
@@ -97,8 +100,9 @@ export class SyncStart {
     core.out.decide('resync', isEmpty ? 'nothing to copy' : 'marked blocks', 'this node is the target', {
       blocks: core.outOfSync.blocks,
       source: formatGeneration(current),
+      comparesHashes: phase.comparesHashes,
     });
-    const sync = new ResyncTarget(core, current, history);
+    const sync = new ResyncTarget(core, current, history, phase.comparesHashes);
     const next = { kind: 'syncTarget', sync } as const;
     const primary = core.role === 'Primary';
     // The source holds the union on record; here only the fact that this disk is not whole has to survive.

@@ -26,6 +26,8 @@ interface ClientWrite {
   readonly payload: Payload | null;
   readonly fua: boolean;
   readonly noHole: boolean;
+  /** The time as Primary that it belongs to. */
+  readonly tenure: number;
   /** Of this attempt: names its range lock and its activity-log reference. */
   key: number;
   /** Given at issue, so that packets ascend in stream order whatever waited for the log or a lock. */
@@ -49,6 +51,8 @@ export class WritePath {
   readonly #waitingForLog = new Map<number, () => void>();
   /** Finished on one copy only; they wait until it is on record that the other lacks them (W1, W13). */
   #waitingForRecord: ClientWrite[] = [];
+  /** Counts the times that this node has become Primary. */
+  #tenure = 0;
 
   constructor(core: Core) {
     this.#core = core;
@@ -67,7 +71,7 @@ export class WritePath {
     io.writes++;
     io.writtenBytes += op === 'write' ? length : 0;
     this.#start({
-      ...{ id, op, offset, length, payload, fua, noHole },
+      ...{ id, op, offset, length, payload, fua, noHole, tenure: this.#tenure },
       ...{
         key: 0,
         seq: 0,
@@ -84,7 +88,7 @@ export class WritePath {
 
   #start(write: ClientWrite): void {
     const core = this.#core;
-    if (core.role !== 'Primary') return this.#answer(write, 'ESHUTDOWN');
+    if (!this.#isOfPresentTenure(write)) return this.#answer(write, 'ESHUTDOWN');
     if (this.#isHeld(write)) return;
     write.key = core.out.newId();
     if (!core.isMirrored || !core.hasDisk) return this.#lock(write);
@@ -95,6 +99,19 @@ export class WritePath {
       write.log = null;
       this.#start(write);
     });
+  }
+
+  /**
+   * A write that has waited through a time without the role, and has not been begun, is refused even when this node is
+   * Primary again: its client has gone elsewhere and may have replaced what it would put there (W13).
+   */
+  #isOfPresentTenure(write: ClientWrite): boolean {
+    return this.#core.role === 'Primary' && write.tenure === this.#tenure;
+  }
+
+  /** This node has become Primary, anew. */
+  onPromoted(): void {
+    this.#tenure++;
   }
 
   /** Gates: requests wait while it is not settled where a write has to go (W13). */
@@ -115,11 +132,13 @@ export class WritePath {
   #issue(write: ClientWrite): void {
     const core = this.#core;
     // While it waited for the log or the lock, a gate may have closed or this node may have been fenced.
-    if (core.role !== 'Primary') {
+    if (!this.#isOfPresentTenure(write)) {
       this.#letGo(write);
       return this.#answer(write, 'ESHUTDOWN');
     }
-    if (core.holdReason() !== null || core.solo.blocksWrite()) {
+    // The disk may have gone and come back too: then the extents are active in a log that no longer counts, or in none.
+    const log = core.isMirrored && core.hasDisk ? core.log : null;
+    if (core.holdReason() !== null || core.solo.blocksWrite() || write.log !== log) {
       this.#letGo(write);
       return this.#start(write);
     }
@@ -145,7 +164,8 @@ export class WritePath {
       write.remote = 'pending';
       const { op, offset, length, fua, noHole } = write;
       core.send({ kind: 'write', seq: write.seq, op, offset, length, fua, noHole }, write.payload);
-      if (core.options.protocol === 'A') write.remote = 'done';
+      // FUA promises stable storage there too (W2), and only the peer can tell.
+      if (core.options.protocol === 'A' && !fua) write.remote = 'done';
     }
     if (local) {
       if (mirrored) write.epoch = core.epochs.begin(write.offset, write.length);
@@ -261,7 +281,7 @@ export class WritePath {
       write.log?.end(write.key, 0);
       Object.assign(write, { log: null, epoch: 0, local: 'none', remote: 'none', again: false });
       if (!write.answered) this.#start(write);
-      return;
+      return core.solo.onWriteEnded();
     }
     if (!write.answered && (write.local === 'lost' || write.remote === 'lost') && core.solo.mustRecord()) {
       if (!this.#waitingForRecord.includes(write)) this.#waitingForRecord.push(write);
@@ -276,10 +296,12 @@ export class WritePath {
   #finish(write: ClientWrite): void {
     const core = this.#core;
     this.#inFlight.delete(write.seq);
-    if (write.log === null) return;
-    // A lost copy's blocks are marked: nothing about this write is unstable any more.
-    write.log.end(write.key, write.remote === 'done' ? write.epoch : 0);
-    if (write.log === core.log && core.log.waitingCount > 0) this.pumpLog();
+    if (write.log !== null) {
+      // A lost copy's blocks are marked: nothing about this write is unstable any more.
+      write.log.end(write.key, write.remote === 'done' ? write.epoch : 0);
+      if (write.log === core.log && core.log.waitingCount > 0) this.pumpLog();
+    }
+    core.solo.onWriteEnded();
   }
 
   #answer(write: ClientWrite, outcome: ClientOutcome): void {
@@ -308,9 +330,17 @@ export class WritePath {
     pumpActivityLog(this.#core, this.#waitingForLog);
   }
 
-  /** Whether anything depends on the peer's answer just now. */
-  get isWaitingForRecord(): boolean {
-    return this.#waitingForRecord.length > 0;
+  get waitingForRecord(): number {
+    return this.#waitingForRecord.length;
+  }
+
+  get size(): number {
+    return this.#inFlight.size + this.#waitingForLog.size;
+  }
+
+  /** Some are issued and not finished. */
+  get isUnderWay(): boolean {
+    return this.#inFlight.size > 0;
   }
 
   get isIdle(): boolean {

@@ -3,9 +3,11 @@ import type { Event } from '../core/event.ts';
 import type { MirrorOp } from '../core/packet.ts';
 import { blockBytes } from '../core/vocabulary.ts';
 import type { BackingStore } from './backing-store.ts';
+import { DigestQueue } from './block-digests.ts';
 
 export class LocalIo {
   readonly #post: (event: Event) => void;
+  readonly #digests = new DigestQueue();
   #store: BackingStore | null;
   #closing: Promise<void> = Promise.resolve();
 
@@ -54,6 +56,13 @@ export class LocalIo {
       if (error === null && hole) this.#post({ kind: 'localRead', id, payload: null, hole: true });
       else readData();
     });
+  }
+
+  digest(id: number, offset: number, length: number): void {
+    if (this.#store === null) return this.#post({ kind: 'localDigested', id, digests: null });
+    this.#digests.digest(this.#store, offset, length, (digests) =>
+      this.#post({ kind: 'localDigested', id, digests }),
+    );
   }
 
   flush(id: number): void {

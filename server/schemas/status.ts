@@ -1,6 +1,7 @@
 /** The status of a resource as the API shows it; also what a data plane reports to the main thread. */
 import { Type, type Static } from 'typebox';
 import { connectionStates, diskStates, replicationStates, roles } from '../../replicator/core/vocabulary.ts';
+import { limitReasons } from '../../replicator/core/resync-rate.ts';
 import { Bytes, closed, Count, GenerationText, Name } from './common.ts';
 
 export const suspendReasons = [
@@ -18,6 +19,37 @@ export const SyncProgress = Type.Object(
     totalBytes: Bytes,
     bytesPerSecond: Type.Number({ minimum: 0 }),
     etaSeconds: Type.Union([Type.Number({ minimum: 0 }), Type.Null()]),
+    rate: Type.Object(
+      {
+        bytesPerSecond: Type.Union([Type.Number({ minimum: 0 }), Type.Null()], {
+          description: 'the rate the resync is held to; null: what link and disks give within the window',
+        }),
+        reason: Type.Enum([...limitReasons, 'paused'], {
+          description:
+            'what holds the resync back: nothing (idle), clients, the minimum beside clients, resyncRateMax ' +
+            '(limit), a moment of measuring clients without it, a pause',
+        }),
+      },
+      closed,
+    ),
+    pausedBy: Type.Array(Type.Enum(['this-node', 'peer']), {
+      description: 'whose operator has paused it; each resumes its own pause',
+    }),
+    stalled: Type.Union([Type.String(), Type.Null()], {
+      description: 'why the resync does not get on (unreadable blocks by name); null when it does',
+    }),
+  },
+  closed,
+);
+
+export const VerifyReport = Type.Object(
+  {
+    state: Type.Enum(['running', 'finished', 'stopped', 'ended'], {
+      description: '"ended": cut short by a lost connection or disk',
+    }),
+    checkedBytes: Bytes,
+    differingBytes: Bytes,
+    unreadableBytes: Bytes,
   },
   closed,
 );
@@ -31,7 +63,10 @@ export const PeerStatus = Type.Object(
     role: Type.Enum([...roles]),
     diskState: Type.Enum([...diskStates]),
     outOfSyncBytes: Bytes,
-    sync: Type.Union([SyncProgress, Type.Null()]),
+    sync: Type.Union([SyncProgress, Type.Null()], { description: 'of a resync or an online verify' }),
+    verify: Type.Union([VerifyReport, Type.Null()], {
+      description: 'the online verify that this node runs, or last ran since it was started',
+    }),
     lastError: Type.Union([Type.String(), Type.Null()], {
       description: 'why the connection is not Connected; null when there is nothing to say',
     }),
@@ -70,7 +105,13 @@ export const ResourceStatus = Type.Object(
     ),
     splitBrain: Type.Boolean(),
     io: Type.Object(
-      { reads: Count, writes: Count, readBytes: Count, writtenBytes: Count, flushes: Count },
+      {
+        ...{ reads: Count, writes: Count, readBytes: Count, writtenBytes: Count, flushes: Count },
+        repairedReads: Type.Integer({
+          minimum: 0,
+          description: 'unreadable pieces of the own disk that were rewritten from the peer',
+        }),
+      },
       closed,
     ),
     backing: Type.Object({ path: Type.String() }, closed),
@@ -84,7 +125,7 @@ export type ResourceStatus = Static<typeof ResourceStatus>;
 
 export const DecisionRecord = Type.Object(
   {
-    kind: Type.Enum(['handshake', 'promotion', 'resync', 'peer-loss']),
+    kind: Type.Enum(['handshake', 'promotion', 'resync', 'verify', 'peer-loss', 'disk']),
     atMs: Type.Number({ description: 'milliseconds of the node clock' }),
     rule: Type.String({ description: 'the rule that answered' }),
     result: Type.String(),

@@ -86,6 +86,7 @@ test('clients are let in while the node serves, and refused with the reason othe
       diskState: 'UpToDate',
       outOfSyncBytes: 0,
       sync: null,
+      verify: null,
       lastError: null,
     },
   };

@@ -118,7 +118,9 @@ const commands: readonly (readonly [string, object | undefined, object])[] = [
   ['detach', { force: true }, { kind: 'detach', force: true }],
   ['resync', { action: 'pause' }, { kind: 'resync', action: 'pause' }],
   ['resync', { action: 'invalidate-peer' }, { kind: 'resync', action: 'invalidate-peer' }],
-  ['verify', { action: 'start' }, { kind: 'verify', action: 'start' }],
+  ['verify', { action: 'start' }, { kind: 'verify', action: 'start', repair: true }],
+  ['verify', { action: 'start', repair: false }, { kind: 'verify', action: 'start', repair: false }],
+  ['verify', { action: 'stop' }, { kind: 'verify', action: 'stop', repair: true }],
   ['resize', { size: '2GiB' }, { kind: 'resize', sizeBytes: 2 * 1024 ** 3 }],
 ];
 for (const [url, body, expected] of commands) {

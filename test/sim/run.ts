@@ -1,142 +1,148 @@
 /** One simulated history from one seed: a time of faults, then everything is put right, and all must end well. */
-import {
-  afterSb0priWords,
-  afterSb1priWords,
-  afterSb2priWords,
-  alwaysDisconnect,
-} from '../../replicator/core/after-split-brain.ts';
 import { Core } from '../../replicator/core/core.ts';
+import { checkEmpty, checkIdentical, isEmpty } from './checkers.ts';
 import { Cluster } from './cluster.ts';
-import type { ClusterOptions } from './cluster.ts';
-import { checkIdentical } from './checkers.ts';
-import { actions, Operator } from './operator.ts';
-import type { OperatorOptions } from './operator.ts';
-import { Prng } from './prng.ts';
-import type { MakeCore } from './sim-node.ts';
+import { Coverage } from './coverage.ts';
+import type { CoverageReport } from './coverage.ts';
+import { Fate } from './fate.ts';
+import type { InjectedFault } from './fate.ts';
+import { runMismatch } from './mismatch.ts';
+import { Operator } from './operator.ts';
+import { planHistory, unshortened } from './plan.ts';
+import type { Plan, Shortening } from './plan.ts';
+import type { MakeCore, SimNode } from './sim-node.ts';
 import { World } from './world.ts';
+import type { Violation } from './world.ts';
 
 export interface HistoryOptions {
   /** Gets a line for whatever happens. */
   readonly trace?: (line: string) => void;
   /** Instead of the real core: to see that the checkers notice a bad one. */
   readonly makeCore?: MakeCore;
+  /** Leaves out a part of what the seed makes. */
+  readonly shortening?: Shortening;
+  /** What the seed plans, changed: for tests that are after something certain. */
+  readonly adapt?: (plan: Plan) => Plan;
 }
+
+/** What went wrong, and which of the things that watch noticed it. */
+export type Failure = Violation;
 
 export interface HistoryResult {
   readonly seed: bigint;
-  /** What went wrong, null if nothing. */
-  readonly failure: string | null;
+  readonly failure: Failure | null;
   /** Client requests answered. */
   readonly requests: number;
   readonly simulatedMs: number;
+  /** In order of time; the indices are the seed's, whatever was left out. */
+  readonly faults: readonly InjectedFault[];
+  readonly coverage: CoverageReport;
 }
 
-const mebibyte = 1024 * 1024;
 /** After the last fault, everything has to be well again within this time. */
 const settleMsMax = 120_000;
 
 export function runHistory(seed: bigint, options: HistoryOptions = {}): HistoryResult {
   const world = new World(seed, options.trace ?? null);
   const makeCore: MakeCore = options.makeCore ?? ((core, ids) => new Core(core, ids));
-  const plan = withPolicies(planHistory(new Prng(seed ^ 0x5eedn)), new Prng(seed ^ 0x5b5bn));
-  world.trace(() => `plan: ${JSON.stringify(plan)}`);
-  const cluster = new Cluster(world, plan.cluster, makeCore);
-  const operator = new Operator(cluster, plan.operator);
-  cluster.start();
-  operator.start();
-  world.run(plan.faultsMs);
-  if (world.violations.length === 0) settle(cluster, operator);
+  const planned = planHistory(seed, options.shortening ?? unshortened);
+  const plan = options.adapt?.(planned) ?? planned;
+  const coverage = new Coverage();
+  world.trace(() => `plan: ${JSON.stringify({ ...plan, fate: { ...plan.fate, keep: undefined } })}`);
+  const cluster = new Cluster(world, plan.cluster, makeCore, coverage);
+  const operator = new Operator(cluster);
+  const fate = new Fate(cluster, operator, plan.fate);
+  if (plan.kind === 'mismatch') runMismatch(cluster);
+  else runPair(cluster, operator, fate, plan.faultsMs);
   return {
     seed,
     failure: world.violations[0] ?? null,
     requests: cluster.client.answered,
     simulatedMs: world.nowMs,
+    faults: fate.injected,
+    coverage: coverage.report(),
   };
 }
 
-function settle(cluster: Cluster, operator: Operator): void {
+function runPair(cluster: Cluster, operator: Operator, fate: Fate, faultsMs: number): void {
+  cluster.start();
+  operator.start();
+  fate.start();
+  cluster.world.run(faultsMs);
+  if (cluster.world.violations.length === 0) settle(cluster, fate);
+}
+
+function settle(cluster: Cluster, fate: Fate): void {
   const { world, client, nodes } = cluster;
   world.trace(() => '-- everything is put right');
-  operator.putRight();
-  const untilMs = world.nowMs + settleMsMax;
-  const isServed = (): boolean => cluster.isHealthy && nodes.some((node) => node.isServing);
-  world.run(untilMs, isServed);
+  fate.putRight();
+  const isServed = (): boolean =>
+    cluster.isHealthy &&
+    nodes.some((node) => node.isServing) &&
+    // A command of before may have to wait for the disk, and then disturb what was well.
+    nodes.every((node) => node.commandsUnderWay === 0);
+  world.run(world.nowMs + settleMsMax, isServed, 10);
   // The client goes on for a while after all is well.
   world.run(world.nowMs + 500);
+  if (isServed() && world.seed % 4n === 0n) losePeer(cluster);
   client.stop();
-  world.run(untilMs, () => client.isIdle && isServed());
+  world.run(world.nowMs + settleMsMax, () => client.isIdle && isServed(), 10);
   if (world.violations.length > 0) return;
-  if (!client.isIdle) return world.violation(`a request never ends: ${cluster.describe()}`);
-  if (!isServed()) return world.violation(`it never gets well: ${cluster.describe()}`);
+  if (!client.isIdle) return world.violation('liveness', `a request never ends: ${cluster.describe()}`);
+  if (!isServed()) return world.violation('liveness', `it never gets well: ${cluster.describe()}`);
   world.run(world.nowMs + 1000);
+  // What an ended session had asked of a slow disk is still to come back.
+  world.run(world.nowMs + 15_000, () => isEmpty(cluster) && nodes.every(({ disk }) => disk.isIdle), 10);
   if (world.violations.length > 0) return;
   cluster.checkAlways();
   checkIdentical(cluster);
+  checkEmpty(cluster);
   if (nodes.some((node) => node.status()?.peer?.outOfSyncBytes !== 0)) {
-    world.violation(`well, but something is out of sync: ${cluster.describe()}`);
+    world.violation('identical', `well, but something is out of sync: ${cluster.describe()}`);
   }
   const [a, b] = nodes.map((node) => node.metadata.superblock.current);
-  if (a !== b) world.violation(`well, but of different generations: ${cluster.describe()}`);
+  if (a !== b) world.violation('identical', `well, but of different generations: ${cluster.describe()}`);
   const server = nodes.find((node) => node.isServing);
-  if (server === undefined) return world.violation('nobody serves in the end');
+  if (server === undefined) return world.violation('liveness', 'nobody serves in the end');
+  verifyOnline(cluster, server);
+  if (world.violations.length > 0) return;
   let verified = false;
   client.verify(server, () => (verified = true));
   world.run(world.nowMs + 10_000, () => verified);
-  if (!verified && world.violations.length === 0) world.violation('the last reads never end');
+  if (!verified && world.violations.length === 0) world.violation('liveness', 'the last reads never end');
 }
 
-interface Plan {
-  readonly faultsMs: number;
-  readonly cluster: ClusterOptions;
-  readonly operator: OperatorOptions;
+/** Online verify finds what a disk has done wrong, exactly that, and mends it: which copy was right, nothing can tell. */
+function verifyOnline(cluster: Cluster, node: SimNode): void {
+  const { world, differences } = cluster;
+  const differing = differences.shown('all').length;
+  if (differing === 0 && world.seed % 16n !== 0n) return;
+  cluster.verified = null;
+  node.command({ kind: 'verify', action: 'start', repair: true });
+  world.run(world.nowMs + settleMsMax, () => cluster.verified !== null);
+  if (world.violations.length > 0) return;
+  if (cluster.verified !== differing)
+    return world.violation('verify', `verify finds ${cluster.verified} blocks, but ${differing} differ`);
+  const isMended = (): boolean => cluster.isHealthy && differences.shown('all').length === 0;
+  world.run(world.nowMs + settleMsMax, isMended, 100);
+  if (world.violations.length === 0 && !isMended())
+    world.violation('verify', `what verify has found is not mended: ${cluster.describe()}`);
 }
 
-/** Each history has some faults and not others, so that rare ones get room. */
-function planHistory(prng: Prng): Plan {
-  const some = actions.filter((action) => prng.chance(action === 'split' ? 0.15 : 0.45));
-  return {
-    faultsMs: prng.between(5_000, 30_000),
-    cluster: {
-      sizeBytes: prng.pick([6, 20, 36, 64]) * mebibyte,
-      networkDelayMs: prng.pick([0.2, 2, 20]),
-      diskLatencyMs: prng.pick([0.5, 5, 30]),
-      metadataDelayMs: prng.pick([1, 10, 60]),
-      core: {
-        protocol: 'C',
-        activityLogExtents: prng.pick([7, 10, 1237]),
-        onPeerLoss: 'continue',
-        ...alwaysDisconnect,
-        noDataTimeoutMs: 3_000,
-        pingIntervalMs: 200,
-        peerTimeoutMs: 1_000,
-        ackTimeoutMs: 5_000,
-        handshakeTimeoutMs: 2_000,
-        resyncWindowBytes: prng.pick([256 * 1024, 2 * mebibyte]),
-        resyncWindowBusyBytes: 128 * 1024,
-      },
-      client: {
-        workers: prng.between(1, 6),
-        thinkMs: prng.pick([10, 60, 300]),
-        hotSpots: prng.between(1, 8),
-        hugeTrims: prng.chance(0.3),
-      },
-    },
-    operator: {
-      actions: some,
-      intervalMs: prng.pick([300, 1500, 5000]),
-      repairMs: prng.pick([300, 2000, 6000]),
-    },
-  };
-}
+/** However long a healthy Primary takes to make sure that a silent peer has not taken over, and to go on alone. */
+const aloneMsMax = 10_000;
 
-/** In some histories a split brain is settled by policy; drawn apart, so that the rest of the plan stays what it was. */
-function withPolicies(plan: Plan, prng: Prng): Plan {
-  if (!prng.chance(0.2)) return plan;
-  const policies = {
-    'after-sb-0pri': prng.pick([...afterSb0priWords, 'discard-node-alpha', 'discard-node-beta'] as const),
-    'after-sb-1pri': prng.pick(afterSb1priWords),
-    'after-sb-2pri': prng.pick(afterSb2priWords),
-  };
-  const operator = { ...plan.operator, actions: [...new Set([...plan.operator.actions, 'split' as const])] };
-  return { ...plan, operator, cluster: { ...plan.cluster, core: { ...plan.cluster.core, ...policies } } };
+/** The other node falls silent and stays so: unless the policy is to wait, the service goes on without it. */
+function losePeer(cluster: Cluster): void {
+  const { world, client, network, nodes } = cluster;
+  const server = nodes.find((node) => node.isServing);
+  if (server?.goesOnAlone !== true) return;
+  cluster.note('link', null);
+  network.cut('stall');
+  world.run(world.nowMs + aloneMsMax);
+  const before = client.answered;
+  world.run(world.nowMs + 2000, () => client.answered > before);
+  if (client.answered === before && world.violations.length === 0)
+    world.violation('liveness', `silence of the peer stops the service: ${cluster.describe()}`);
+  network.healCut();
 }

@@ -13,9 +13,11 @@ import { defaultCoreOptions } from '../../replicator/core/options.ts';
 import type { CoreOptions, CorePolicies } from '../../replicator/core/options.ts';
 import type { Packet, Payload, PeerState } from '../../replicator/core/packet.ts';
 import type { CommandResult } from '../../replicator/core/refusal.ts';
+import type { ClientLatency } from '../../replicator/core/resync-rate.ts';
+import { noLatency } from '../../replicator/core/resync-rate.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
 import { blockBytes, extentBytes } from '../../replicator/core/vocabulary.ts';
-import { DiskModel, MetadataModel, Stamps } from './core-models.ts';
+import { DiskModel, MetadataModel, StampDigests, Stamps } from './core-models.ts';
 
 export type Name = 'a' | 'b';
 export const names: readonly Name[] = ['a', 'b'];
@@ -25,6 +27,7 @@ export const blocksPerExtent = extentBytes / blockBytes;
 export type StepKind =
   | 'write'
   | 'read'
+  | 'digest'
   | 'flush'
   | 'commit'
   | 'committed'
@@ -58,7 +61,7 @@ export interface Asked {
 
 interface Node {
   readonly name: Name;
-  readonly options: CoreOptions;
+  options: CoreOptions;
   readonly disk: DiskModel;
   readonly metadata: MetadataModel;
   core: Core | null;
@@ -92,6 +95,7 @@ export class TwoCores {
   #nextId = 1;
   #nextSession = 1;
   #isCut = false;
+  readonly #latency: Record<Name, ClientLatency> = { a: noLatency, b: noLatency };
   nowMs = 1000;
 
   constructor(options: PairOptions = {}) {
@@ -130,7 +134,7 @@ export class TwoCores {
       const node = this.#nodes[name];
       const ids = { newGeneration: () => BigInt(++node.generations) * 256n + (name === 'a' ? 0xan : 0xbn) };
       node.core = new Core(node.options, ids);
-      this.#tell(node, { kind: 'tick', nowMs: this.nowMs });
+      this.#tell(node, { kind: 'tick', nowMs: this.nowMs, clientLatency: this.#latency[name] });
       this.#tell(node, {
         kind: 'diskOpened',
         id: 0,
@@ -152,6 +156,11 @@ export class TwoCores {
     let done = 0;
     while (done < count && this.#step(() => 0)) done++;
     return done;
+  }
+
+  /** Carries out one step that is not held; whether there was one. */
+  settleSome(choose: (count: number) => number): boolean {
+    return this.#step(choose);
   }
 
   /** Keeps steps of a kind back on a node, and what has to come after them; the returned function lets go. */
@@ -177,9 +186,19 @@ export class TwoCores {
   tick(ms: number, everyMs = 100, which: readonly Name[] = names): void {
     for (let passed = 0; passed < ms; passed += everyMs) {
       this.nowMs += everyMs;
-      for (const name of which) this.#tell(this.#nodes[name], { kind: 'tick', nowMs: this.nowMs });
+      for (const name of which)
+        this.#tell(this.#nodes[name], {
+          kind: 'tick',
+          nowMs: this.nowMs,
+          clientLatency: this.#latency[name],
+        });
       this.settle();
     }
+  }
+
+  /** What every tick from now on says of this node's clients. */
+  setLatency(name: Name, latency: Partial<ClientLatency>): void {
+    this.#latency[name] = { ...noLatency, ...latency };
   }
 
   /** The network fails: what is under way is lost, both are told (hold `linkDown` to delay that), probes fail. */
@@ -261,10 +280,11 @@ export class TwoCores {
     return asked;
   }
 
-  /** Other limits and policies, from now on. */
+  /** Other limits and policies, from now on and after a restart. */
   configure(name: Name, policies: Partial<CorePolicies>): void {
     const node = this.#nodes[name];
-    this.#tell(node, { kind: 'configured', policies: { ...node.options, ...policies } });
+    node.options = { ...node.options, ...policies };
+    this.#tell(node, { kind: 'configured', policies: node.options });
   }
 
   setClients(name: Name, count: number): void {
@@ -413,6 +433,12 @@ export class TwoCores {
           const hole = effect.wantHole && payload !== null && payload.values.every((stamp) => stamp === 0);
           this.#tell(node, { kind: 'localRead', id: effect.id, payload: hole ? null : payload, hole });
         });
+      case 'digestLocal':
+        return this.#later(node, 'digest', null, () => {
+          const stamps = node.disk.read(effect.offset, effect.length);
+          const digests = stamps === null ? null : new StampDigests(stamps.values);
+          this.#tell(node, { kind: 'localDigested', id: effect.id, digests });
+        });
       case 'flushLocal': {
         const covered = node.disk.beginFlush();
         return this.#later(node, 'flush', null, () => {
@@ -528,7 +554,8 @@ export class TwoCores {
   }
 
   #linkDown(node: Node, session: number, why: LinkDownReason): void {
-    if (node.session !== session) return;
+    // Both have closed it.
+    if (node.session !== session) return this.#connect();
     node.session = null;
     this.#tell(node, { kind: 'linkDown', session, why, detail: 'the test says so' });
     this.#connect();

@@ -121,14 +121,15 @@ const commands: Readonly<Record<string, Command>> = {
   'invalidate-peer': invalidatePeer,
   pause,
   resume,
-  verify: { kind: 'verify', action: 'start' },
+  verify: { kind: 'verify', action: 'start', repair: true },
+  'verify stop': { kind: 'verify', action: 'stop', repair: true },
   resize: { kind: 'resize', sizeBytes: 1 },
 };
 
 type Expected = Readonly<Partial<Record<keyof typeof commands, string>>>;
 
 /** What is answered in each state, on one of the nodes; what is not named is `ok`. */
-const always: Expected = { verify: 'not-supported', resize: 'not-supported' };
+const always: Expected = { resize: 'not-supported', 'verify stop': 'no-verify' };
 const noResync: Expected = { pause: 'no-resync', resume: 'no-resync' };
 const table: readonly [keyof typeof states, Name, Expected][] = [
   ['connected', 'a', { ...noResync, 'connect --discard': 'already-connected', attach: 'already-attached' }],
@@ -174,6 +175,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'cut',
     'a',
     {
+      verify: 'not-connected',
       ...noResync,
       ...{ 'connect --discard': 'discard-needs-secondary', attach: 'already-attached', detach: 'last-copy' },
       ...{ invalidate: 'not-supported', 'invalidate-peer': 'not-connected' },
@@ -183,6 +185,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'cut',
     'b',
     {
+      verify: 'not-connected',
       ...noResync,
       ...{ promote: 'peer-may-be-primary', failover: 'peer-may-be-primary', attach: 'already-attached' },
       ...{ invalidate: 'last-copy', 'invalidate-peer': 'not-connected' },
@@ -192,6 +195,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'disconnected',
     'a',
     {
+      verify: 'not-connected',
       ...noResync,
       ...{ 'connect --discard': 'discard-needs-secondary', attach: 'already-attached', detach: 'last-copy' },
       ...{ invalidate: 'not-supported', 'invalidate-peer': 'not-connected' },
@@ -201,6 +205,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'disconnected',
     'b',
     {
+      verify: 'not-connected',
       ...noResync,
       ...{ promote: 'not-up-to-date', failover: 'not-up-to-date', attach: 'already-attached' },
       ...{ invalidate: 'last-copy', 'invalidate-peer': 'not-connected' },
@@ -210,6 +215,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'split brain',
     'b',
     {
+      verify: 'not-connected',
       ...noResync,
       ...{ promote: 'split-brain', failover: 'split-brain', attach: 'already-attached' },
       ...{ invalidate: 'last-copy', 'invalidate-peer': 'not-connected' },
@@ -219,6 +225,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'b is a target',
     'b',
     {
+      verify: 'resync-running',
       ...{ promote: 'not-up-to-date', failover: 'not-up-to-date', attach: 'already-attached' },
       ...{ 'connect --discard': 'already-connected', 'invalidate-peer': 'not-up-to-date' },
     },
@@ -227,6 +234,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'b is a target',
     'a',
     {
+      verify: 'resync-running',
       ...{ attach: 'already-attached', 'connect --discard': 'already-connected', invalidate: 'last-copy' },
     },
   ],
@@ -234,6 +242,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'b is a target of the Primary',
     'b',
     {
+      verify: 'resync-running',
       ...{ promote: 'peer-is-primary', 'promote --force': 'peer-is-primary', failover: 'not-up-to-date' },
       ...{ 'failover --force': 'not-up-to-date', 'connect --discard': 'already-connected' },
       ...{ attach: 'already-attached', 'invalidate-peer': 'not-up-to-date' },
@@ -243,6 +252,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'b is a target of the Primary',
     'a',
     {
+      verify: 'resync-running',
       ...{ 'connect --discard': 'discard-needs-secondary', attach: 'already-attached', detach: 'last-copy' },
       invalidate: 'not-supported',
     },
@@ -251,6 +261,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'a is diskless',
     'a',
     {
+      verify: 'no-disk',
       ...noResync,
       ...{ 'connect --discard': 'already-connected', detach: 'already-detached' },
       ...{ 'detach --force': 'already-detached', invalidate: 'no-disk', 'invalidate-peer': 'not-up-to-date' },
@@ -260,6 +271,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'a is diskless and Primary',
     'a',
     {
+      verify: 'no-disk',
       ...noResync,
       ...{ 'connect --discard': 'discard-needs-secondary', disconnect: 'last-copy' },
       ...{ detach: 'already-detached', 'detach --force': 'already-detached' },
@@ -270,6 +282,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'a is diskless and cut off',
     'a',
     {
+      verify: 'not-connected',
       ...noResync,
       ...{
         promote: 'no-disk',
@@ -285,6 +298,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'never met',
     'a',
     {
+      verify: 'not-connected',
       ...noResync,
       ...{ promote: 'not-up-to-date', failover: 'not-up-to-date', attach: 'already-attached' },
       ...{ invalidate: 'last-copy', 'invalidate-peer': 'not-connected' },
@@ -294,6 +308,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'unmirrored',
     'a',
     {
+      verify: 'not-mirrored',
       ...noResync,
       ...{ failover: 'not-mirrored', 'failover --force': 'not-mirrored', connect: 'not-mirrored' },
       ...{ 'connect --discard': 'not-mirrored', disconnect: 'not-mirrored', attach: 'already-attached' },

@@ -270,7 +270,7 @@ test('a resync target whose disk fails is Inconsistent when it comes back', (t) 
   pair.settle();
   pair.write('a', 0, 2, { count: 2 });
   pair.settle();
-  pair.hold('packet:resyncData', 'b');
+  pair.hold('read', 'a');
   pair.healLink();
   pair.settle();
   t.is(pair.status('b').diskState, 'Inconsistent');
@@ -390,4 +390,44 @@ test('a write in flight when both the peer and then the own disk go is not ackno
   t.is(summary(pair, 'a'), mirroringPrimary);
   t.deepEqual(pair.differences(), []);
   t.deepEqual(pair.lostBlocks('b'), []);
+});
+
+test('a read that is under way when the disk fails is answered by the peer: the disk may have fallen back', (t) => {
+  const pair = mirroring();
+  const release = pair.hold('read', 'a');
+  const read = pair.read('a', 0);
+  pair.disk('a').failFlushes = true;
+  pair.flush('a');
+  pair.settle();
+  t.is(pair.status('a').diskState, 'Failed');
+  pair.disk('a').losePower();
+  release();
+  pair.settle();
+  t.is(read.outcome, 'ok');
+  t.deepEqual(read.stamps, [1]);
+});
+
+test('a write that waited while the disk went and came back asks for its extents anew before it is issued', (t) => {
+  const pair = flushed();
+  pair.cutLink();
+  pair.settle();
+  pair.write('a', 2, 3);
+  pair.settle();
+  const releaseWrites = pair.hold('write', 'a');
+  const stuck = pair.write('a', 0, 5);
+  const waiting = pair.write('a', 0, 6);
+  pair.settle();
+  run(pair, 'a', detachByForce);
+  t.is(outcome(pair, 'a', attach), 'ok');
+  pair.healLink();
+  pair.settle();
+  t.is(pair.status('a').peer?.replication, 'SyncSource');
+  t.deepEqual(pair.metadata('a').activeExtents, []);
+  releaseWrites();
+  pair.settle();
+  t.deepEqual([stuck.outcome, waiting.outcome], ['ok', 'ok']);
+  // Extents stay active until they have to make room.
+  t.deepEqual(pair.metadata('a').activeExtents, [0]);
+  t.deepEqual(pair.differences(), []);
+  t.deepEqual(pair.lostBlocks('a'), []);
 });

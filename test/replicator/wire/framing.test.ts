@@ -113,6 +113,8 @@ const body = test.macro({
 test(body, 'written', '0020000000000000', 'written.seq');
 test(body, 'written', 'ffffffffffffffff', 'written.seq');
 test(body, 'resyncPause', '02', 'resyncPause.paused');
+test(body, 'resyncLimit', '0000000000000000000000000000000001', 'resyncLimit.windowBytes');
+test(body, 'resyncLimit', '0000000000001000000000000000000006', 'resyncLimit.reason');
 test(body, 'diskState', '0002', 'diskState.disk');
 test(body, 'diskState', '0a02', 'diskState.disk');
 test(body, 'diskState', '0104', 'diskState.role');
@@ -131,6 +133,39 @@ test(
   'resyncData.payload',
 );
 test(body, 'readData', '000000000000000f', 'readData.payload');
+test(
+  body,
+  'digestRequest',
+  '0000000000000018'.concat('0000000000002000', '0000000000001001'),
+  'digestRequest.payload',
+);
+test(
+  body,
+  'digestRequest',
+  '0000000000000018'.concat('0000000000002000', '0000000000000000'),
+  'digestRequest.length',
+);
+test(
+  body,
+  'digestRequest',
+  '0000000000000018'.concat('0000000000002000', '0000000002000001'),
+  'digestRequest.length',
+);
+test(body, 'resyncSame', '0000000000000018'.concat('010200'), 'resyncSame.runs');
+test(
+  body,
+  'verifyRequest',
+  '0000000000000019'.concat('0000000000000000', '0000000000001000', '02'),
+  'verifyRequest.mark',
+);
+test(
+  body,
+  'verifyRequest',
+  '0000000000000019'.concat('0000000000000000', '0000000002000001', '00'),
+  'verifyRequest.length',
+);
+test(body, 'verifyDigests', '0000000000000019', 'verifyDigests.payload');
+test(body, 'verifyFound', '02010001', 'verifyFound.last');
 test(body, 'refused', '000c73706c69742d627261696e', 'refused.rule');
 test(body, 'refused', '010073706c69742d627261696e', 'refused.rule');
 test(body, 'refused', '000a73706c69742d627261696e', 'refused.body');
@@ -167,6 +202,12 @@ test('a write whose payload has another length than the write is refused', (t) =
   const frame = goldenBytes('write');
   frame.writeUInt32BE(4, 12);
   t.is(verdict(seal(frame.subarray(0, frame.length - 1))), 'write.payload');
+});
+
+test('half a hash is refused', (t) => {
+  const frame = goldenBytes('verifyDigests');
+  frame.writeUInt32BE(31, 12);
+  t.is(verdict(seal(frame.subarray(0, frame.length - 1))), 'verifyDigests.payload');
 });
 
 test('the largest bitmap packet fits the bound of a body and comes back', (t) => {

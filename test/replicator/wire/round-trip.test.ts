@@ -3,6 +3,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { afterSb1priWords, afterSb2priWords } from '../../../replicator/core/after-split-brain.ts';
 import { refusalCodes } from '../../../replicator/core/refusal.ts';
+import { limitReasons } from '../../../replicator/core/resync-rate.ts';
 import type { Packet, PacketKind } from '../../../replicator/core/packet.ts';
 import { diskStates, protocols, roles } from '../../../replicator/core/vocabulary.ts';
 import { PacketDecoder, PacketEncoder } from '../../../replicator/wire/codec.ts';
@@ -64,6 +65,16 @@ const arbitraries: Arbitraries = {
   syncReady: fc.record({ kind: kind('syncReady') }),
   resyncRequest: fc.record({ kind: kind('resyncRequest'), id: number, offset, length }),
   resyncData: fc.record({ kind: kind('resyncData'), id: number, offset, length, zero: bool }),
+  digestRequest: fc.record({ kind: kind('digestRequest'), id: number, offset, length }),
+  resyncSame: fc.record({ kind: kind('resyncSame'), id: number, runs: ascendingRuns }),
+  verifyStart: fc.record({ kind: kind('verifyStart') }),
+  verifyRequest: fc.record({ kind: kind('verifyRequest'), id: number, offset, length, mark: bool }),
+  verifyPoint: fc.record({ kind: kind('verifyPoint'), id: number }),
+  verifyDigests: fc.record({ kind: kind('verifyDigests'), id: number }),
+  verifyFailed: fc.record({ kind: kind('verifyFailed'), id: number }),
+  verifyFound: fc.record({ kind: kind('verifyFound'), runs: ascendingRuns, last: bool }),
+  verifyStop: fc.record({ kind: kind('verifyStop') }),
+  verifyEnd: fc.record({ kind: kind('verifyEnd') }),
   resyncFailed: fc.record({ kind: kind('resyncFailed'), id: number }),
   resyncStable: fc.record({ kind: kind('resyncStable'), runs: fc.array(run, { maxLength: 50 }) }),
   syncFinished: fc.record({ kind: kind('syncFinished'), current: generation }),
@@ -96,6 +107,9 @@ const arbitraries: Arbitraries = {
   }),
   promoteRequest: fc.record({ kind: kind('promoteRequest'), id: number }),
   promoteReply: fc.record({ kind: kind('promoteReply'), id: number, granted: bool }),
+  giveUpRequest: fc.record({ kind: kind('giveUpRequest'), id: number }),
+  giveUpReply: fc.record({ kind: kind('giveUpReply'), id: number, granted: bool }),
+  giveUpEnded: fc.record({ kind: kind('giveUpEnded') }),
   handoverRequest: fc.record({ kind: kind('handoverRequest'), id: number, force: bool, dryRun: bool }),
   handoverReply: fc.record({
     kind: kind('handoverReply'),
@@ -109,6 +123,12 @@ const arbitraries: Arbitraries = {
   }),
   refused: fc.record({ kind: kind('refused'), rule: text }),
   resyncPause: fc.record({ kind: kind('resyncPause'), paused: bool }),
+  resyncLimit: fc.record({
+    kind: kind('resyncLimit'),
+    windowBytes: fc.integer({ min: 1 }),
+    bytesPerSecond: fc.option(fc.integer({ min: 1 })),
+    reason: fc.constantFrom(...limitReasons),
+  }),
   invalidate: fc.record({ kind: kind('invalidate') }),
   ping: fc.record({ kind: kind('ping') }),
   pong: fc.record({ kind: kind('pong') }),
@@ -124,6 +144,10 @@ function payloadOf(of: Packet, byte: number): Buffer | null {
       return of.zero ? null : Buffer.alloc(of.length, byte);
     case 'readData':
       return Buffer.alloc(1 + byte, byte);
+    case 'digestRequest':
+      return Buffer.alloc(Math.ceil(of.length / 4096) * 32, byte);
+    case 'verifyDigests':
+      return Buffer.alloc((1 + (byte % 7)) * 32, byte);
     default:
       return null;
   }
