@@ -70,7 +70,7 @@ export function planHistory(seed: bigint, shortening: Shortening = unshortened):
     kind,
     faultsMs,
     cluster: {
-      sizeBytes: prng.pick([6, 20, 36]) * mebibyte,
+      sizeBytes: prng.pick([6, 6, 10, 36]) * mebibyte,
       extraBytes: kind === 'mismatch' && cores[0].protocol === cores[1].protocol ? mebibyte : 0,
       firstData:
         kind === 'mismatch' || dice >= 6 ? 'both-empty' : dice < 4 ? 'one-has-data' : 'both-have-data',
