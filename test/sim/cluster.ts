@@ -14,6 +14,7 @@ import type { ClientRequest, MakeCore } from './sim-node.ts';
 import type { CoreOptions } from '../../replicator/core/options.ts';
 import type { World } from './world.ts';
 import type { Decision } from '../../replicator/core/decision.ts';
+import type { Superblock } from '../../replicator/core/metadata.ts';
 import type { Packet } from '../../replicator/core/packet.ts';
 import { checkFlush, checkNow, checkWrite } from './checkers.ts';
 import type { Coverage } from './coverage.ts';
@@ -22,7 +23,14 @@ import type { Coverage } from './coverage.ts';
 export type NodeCoreOptions = Omit<CoreOptions, 'nodeName' | 'peerName' | 'sizeBytes'>;
 
 /** What the two disks hold at first. */
-export type FirstData = 'both-empty' | 'one-has-data' | 'both-have-data';
+export type FirstData =
+  | 'both-empty'
+  | 'one-has-data'
+  | 'both-have-data'
+  /** Of one generation, and neither of them whole. */
+  | 'neither-whole'
+  /** Of generations that have an ancestor in common and nothing else. */
+  | 'parted-long-ago';
 
 export interface ClusterOptions {
   readonly sizeBytes: number;
@@ -143,6 +151,7 @@ export class Cluster {
     if (firstData === 'both-empty') return;
     // Before the first handshake nobody may count on a second copy.
     this.#faults.push({ fault: 'operator', node: null });
+    if (firstData === 'neither-whole' || firstData === 'parted-long-ago') return this.#fillRecords(firstData);
     const filled = firstData === 'both-have-data' ? this.nodes : [this.world.prng.pick(this.nodes)];
     for (const node of filled) {
       const record = this.expectations.issue('write', 0, sizeBytes / sectorBytes);
@@ -150,6 +159,19 @@ export class Cluster {
       node.disk.replace(new Uint32Array(sizeBytes / sectorBytes).fill(record.value));
       const superblock = { ...node.metadata.superblock, origin: 'created-with-data' } as const;
       node.metadata.replace({ superblock, active: [], chunks: [] });
+    }
+  }
+
+  /** Records of an earlier life, of disks that hold nothing. */
+  #fillRecords(firstData: 'neither-whole' | 'parted-long-ago'): void {
+    const ancestor = this.world.prng.bits64();
+    for (const { metadata } of this.nodes) {
+      const fresh = { ...metadata.superblock, origin: 'settled' } as const;
+      const superblock: Superblock =
+        firstData === 'neither-whole'
+          ? { ...fresh, current: ancestor, disk: 'Inconsistent' }
+          : { ...fresh, history: [ancestor], disk: 'UpToDate' };
+      metadata.replace({ superblock, active: [], chunks: [] });
     }
   }
 

@@ -91,6 +91,7 @@ export class Fate {
     const { network, nodes } = this.#cluster;
     network.heal();
     for (const node of nodes) {
+      node.dieInStep(null);
       node.thaw();
       this.#cluster.repairDisk(node);
     }

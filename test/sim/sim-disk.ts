@@ -108,6 +108,8 @@ export class SimDisk {
   readonly #inFlight: DiskWrite[] = [];
   /** Answers meant for an earlier process are not given. */
   #process = 0;
+  /** Operations of the present process that have not been answered. */
+  #underWay = 0;
   #failing = false;
 
   constructor(world: World, name: string, sizeBytes: number, options: DiskOptions) {
@@ -125,9 +127,9 @@ export class SimDisk {
     return this.#failing;
   }
 
-  /** No write is under way. */
+  /** Nothing is under way. */
   get isIdle(): boolean {
-    return this.#inFlight.length === 0;
+    return this.#underWay === 0;
   }
 
   write(
@@ -192,6 +194,7 @@ export class SimDisk {
 
   kill(): void {
     this.#process++;
+    this.#underWay = 0;
     for (const write of this.#inFlight) {
       const fate = this.#prng.int(3);
       if (fate === 0) this.#applyWhole(write);
@@ -224,10 +227,13 @@ export class SimDisk {
   }
 
   #later(run: () => void): void {
+    this.#underWay++;
     const process = this.#process;
     const usualMs = this.#prng.chance(0.3) ? 0 : (this.#prng.int(1000) / 1000) * this.#options.latencyMs;
     this.#world.after(this.faults.delay(usualMs), () => {
-      if (process === this.#process) run();
+      if (process !== this.#process) return;
+      this.#underWay--;
+      run();
     });
   }
 

@@ -178,8 +178,8 @@ export class SimNode implements Host {
     this.#end();
   }
 
-  /** Dies in the middle of carrying out what some step soon asks for. */
-  dieInStep(how: Death): void {
+  /** Dies in the middle of carrying out what some step soon asks for; null: no longer. */
+  dieInStep(how: Death | null): void {
     this.#death = how;
   }
 
