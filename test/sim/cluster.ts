@@ -133,7 +133,9 @@ export class Cluster {
       // Protocol A and B rely on the Primary's own disk: without a whole one, what is acknowledged may be on its way only.
       isPromise: (node) => this.protocol === 'C' || node.status()?.diskState === 'UpToDate',
       onAttached: (node) => {
-        if (this.split && this.firstMissing(node) !== null) this.expectations.loseEverything();
+        // A target of a resync shows what the other copy holds.
+        if (this.split && this.nodes.some((one) => this.firstMissing(one) !== null))
+          this.expectations.loseEverything();
       },
       onError: (node, kind, outcome) => this.#onError(node, kind, outcome),
     });
