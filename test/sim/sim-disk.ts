@@ -162,7 +162,7 @@ export class SimDisk {
     this.#later(() => {
       const failed =
         this.#failing || this.faults.takeFailure('read') || this.faults.isUnreadable(first, count);
-      done(failed ? null : this.visible.slice(first, first + count));
+      done(failed ? null : imageOf(this.visible, first, count));
     });
   }
 
@@ -329,6 +329,25 @@ export class SimDisk {
 function part(write: DiskWrite, skip: number, count: number): DiskWrite {
   const sectors = write.sectors?.subarray(skip, skip + count) ?? null;
   return { first: write.first + skip, count, sectors, value: write.value };
+}
+
+/** Nobody writes to what was read, so that all that is empty can be this. */
+let zeroes = new Uint32Array(4096);
+
+export function isAllZero(sectors: Uint32Array): boolean {
+  return sectors.buffer === zeroes.buffer || isZero(sectors, 0, sectors.length);
+}
+
+/** Most of a device is empty: that is not worth a copy. */
+function imageOf(sectors: Uint32Array, first: number, count: number): Uint32Array {
+  if (!isZero(sectors, first, count)) return sectors.slice(first, first + count);
+  if (zeroes.length < count) zeroes = new Uint32Array(2 * count);
+  return zeroes.subarray(0, count);
+}
+
+function isZero(sectors: Uint32Array, first: number, count: number): boolean {
+  for (let sector = first; sector < first + count; sector++) if (sectors[sector] !== 0) return false;
+  return true;
 }
 
 /** Up to this many sectors, a loop is faster than the call that does the same. */
