@@ -45,9 +45,7 @@ export class AdminCommands {
           ),
         );
       case 'resize':
-        return answer(
-          refuse('not-supported', 'online resize is not built yet', 'define a larger resource and copy'),
-        );
+        return this.#core.resize.command(command.sizeBytes, answer);
       case 'stop':
         return this.#stop(answer);
       default:

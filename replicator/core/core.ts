@@ -22,6 +22,7 @@ import { InvariantError, Out } from './out.ts';
 import { OutOfSync } from './out-of-sync.ts';
 import type { Packet, Payload } from './packet.ts';
 import { PeerWrites } from './peer-writes.ts';
+import { Resize } from './resize.ts';
 import { ReadPath } from './read-path.ts';
 import { RoleCommands } from './role-commands.ts';
 import { Session } from './session.ts';
@@ -76,6 +77,7 @@ export class Core {
   readonly roles = new RoleCommands(this);
   readonly admin = new AdminCommands(this);
   readonly disks = new DiskKeeper(this);
+  readonly resize = new Resize(this);
 
   #held: Held[] = [];
   #noDataSinceMs: number | null = null;
@@ -157,6 +159,8 @@ export class Core {
         return this.disk.onRead(event.id, event.payload, event.hole);
       case 'localFlushed':
         return this.disk.onFlushed(event.id, event.outcome);
+      case 'diskGrown':
+        return this.resize.onDiskGrown(event.id, event.outcome);
       case 'metadataCommitted':
         return this.meta.onCommitted(event.id);
       case 'linkUp':
@@ -192,6 +196,7 @@ export class Core {
     this.liveness.onTick(sinceLastMs);
     this.solo.onTick();
     this.roles.onTick();
+    this.resize.onTick();
     this.#expireNoData();
   }
 
@@ -294,6 +299,14 @@ export class Core {
     this.writes.onLogReplaced();
     this.peerWrites.onLogReplaced();
     return active;
+  }
+
+  /** The device has that many bytes from here on, which its record says and its backing has. */
+  growTo(sizeBytes: number): void {
+    this.options = { ...this.options, sizeBytes };
+    this.outOfSync.grow(sizeBytes);
+    this.epochs.grow(this.outOfSync.blockCount);
+    this.changed();
   }
 
   changed(): void {

@@ -29,6 +29,11 @@ export type Effect =
     }
   /** -> localFlushed. Covers every write whose `localWritten` came before. May be merged with other waiting flushes. */
   | { readonly kind: 'flushLocal'; readonly id: number }
+  /**
+   * -> diskGrown. Room for a device of that many bytes: what it has more than the device has now reads as zeroes, on
+   * stable storage. One at a time; reads and writes of the device go on meanwhile.
+   */
+  | { readonly kind: 'growDisk'; readonly id: number; readonly sizeBytes: number }
   /** -> metadataCommitted, in order. A failure stops the process. */
   | { readonly kind: 'commit'; readonly id: number; readonly transaction: Transaction }
   | {

@@ -37,6 +37,7 @@ export type Event =
       readonly hole: boolean;
     }
   | { readonly kind: 'localFlushed'; readonly id: number; readonly outcome: DiskOutcome }
+  | { readonly kind: 'diskGrown'; readonly id: number; readonly outcome: DiskGrowth }
   | { readonly kind: 'metadataCommitted'; readonly id: number }
   /** An authenticated session with the peer is up; packets of it carry the same number. */
   | { readonly kind: 'linkUp'; readonly session: number }
@@ -75,5 +76,7 @@ export type ProbeOutcome =
 export type DiskOpenOutcome =
   | { readonly kind: 'opened'; readonly image: MetadataImage }
   | { readonly kind: 'refused'; readonly refusal: Refusal };
+
+export type DiskGrowth = { readonly kind: 'grown' } | { readonly kind: 'refused'; readonly refusal: Refusal };
 
 export type ClientOutcome = DeviceError | null;

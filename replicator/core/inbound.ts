@@ -76,6 +76,9 @@ export class Inbound {
       case 'handoverRequest':
       case 'handoverReply':
         return core.roles.onPacket(packet);
+      case 'grow':
+      case 'grown':
+        return core.resize.onPacket(packet);
       case 'state':
       case 'bitmap':
       case 'syncStart':

@@ -110,6 +110,9 @@ export type Packet =
   | { readonly kind: 'resyncPause'; readonly paused: boolean }
   /** The receiver's data is to be overwritten from the sender. */
   | { readonly kind: 'invalidate' }
+  /** The receiver is to grow, and to answer when that is on record there; the sender's backing has grown already. */
+  | { readonly kind: 'grow'; readonly id: number; readonly sizeBytes: number }
+  | { readonly kind: 'grown'; readonly id: number; readonly refusal: Refusal | null }
   | { readonly kind: 'ping' }
   | { readonly kind: 'pong' };
 

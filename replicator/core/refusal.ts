@@ -21,6 +21,7 @@ export const refusalCodes = [
   'no-resync',
   'busy',
   'not-supported',
+  'cannot-shrink',
   'backing-missing',
   'backing-too-small',
   'backing-not-ours',

@@ -1,7 +1,8 @@
 /** The core's local reads, writes and flushes on the backing store, and their answers as events. */
-import type { Event } from '../core/event.ts';
+import type { DiskGrowth, Event } from '../core/event.ts';
 import type { MirrorOp } from '../core/packet.ts';
 import { blockBytes } from '../core/vocabulary.ts';
+import { BackingTooSmall } from './backing-store.ts';
 import type { BackingStore } from './backing-store.ts';
 
 export class LocalIo {
@@ -63,6 +64,22 @@ export class LocalIo {
     this.#store.flush(done);
   }
 
+  /** Room for a larger device, on stable storage when it is answered. A failed flush fails the store, as ever. */
+  grow(id: number, sizeBytes: number): void {
+    const { store } = { store: this.#store };
+    const answer = (error: Error | null): void =>
+      this.#post({
+        kind: 'diskGrown',
+        id,
+        outcome: error === null ? { kind: 'grown' } : refusedGrowth(error),
+      });
+    if (store === null) return answer(gone);
+    store.growTo(sizeBytes, (error) => {
+      if (error === null) store.flush(answer);
+      else answer(error);
+    });
+  }
+
   /** Not to be used any more; what is under way still answers. */
   detach(): void {
     const store = this.#store;
@@ -78,6 +95,22 @@ export class LocalIo {
     this.detach();
     await this.#closing;
   }
+}
+
+function refusedGrowth(error: Error): DiskGrowth {
+  const isTooSmall = error instanceof BackingTooSmall;
+  return {
+    kind: 'refused',
+    refusal: {
+      code: isTooSmall ? 'backing-too-small' : 'backing-failed',
+      reason: isTooSmall
+        ? `${error.message}.`
+        : `the backing device could not be enlarged: ${error.message}.`,
+      nextStep: isTooSmall
+        ? 'Extend the block device on both nodes, then grow.'
+        : 'Check the space and the disk under it, then try again.',
+    },
+  };
 }
 
 const gone = new Error('the backing device is detached');

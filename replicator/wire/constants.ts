@@ -88,4 +88,6 @@ export const packetTypes: Readonly<Record<PacketKind, number>> = {
   promoteReply: 0x41,
   handoverRequest: 0x42,
   handoverReply: 0x43,
+  grow: 0x58,
+  grown: 0x59,
 };

@@ -69,6 +69,8 @@ const refusalCodeCodes = codeTable<RefusalCode>({
   'address-in-use': 30,
   'address-unusable': 31,
   'tls-unusable': 32,
+  // Apart from the others, which are given out one after the other.
+  'cannot-shrink': 88,
 });
 
 /** One byte of count, then the generations. */

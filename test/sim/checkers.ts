@@ -72,7 +72,7 @@ function counts(copy: SimNode, other: SimNode): boolean {
 export function checkMarks(cluster: Cluster): void {
   const [a, b] = cluster.nodes;
   if (a.metadata.superblock.origin !== 'settled' || b.metadata.superblock.origin !== 'settled') return;
-  const marked = new BlockBitmap(a.disk.sectorCount / sectorsPerBlock);
+  const marked = new BlockBitmap(Math.max(a.disk.sectorCount, b.disk.sectorCount) / sectorsPerBlock);
   for (const node of cluster.nodes) {
     const { active, chunks } = node.metadata.image();
     for (const { chunk, image } of chunks) {
@@ -100,7 +100,7 @@ export function checkMarks(cluster: Cluster): void {
 /** Identical copies: what both disks hold once nothing is under way. */
 export function checkIdentical(cluster: Cluster): void {
   const [a, b] = cluster.nodes;
-  const at = a.disk.visible.findIndex((value, sector) => value !== b.disk.visible[sector]);
+  const at = a.disk.visible.findIndex((value, sector) => value !== (b.disk.visible[sector] ?? 0));
   if (at === -1) return;
   cluster.world.violation(
     `idle and in sync, but sector ${at} is ${a.disk.visible[at]} on ${a.name} and ${b.disk.visible[at]} on ${b.name}`,
@@ -111,11 +111,13 @@ export function checkIdentical(cluster: Cluster): void {
 const pieceSectors = 1024 * sectorsPerBlock;
 
 function firstUnmarkedDifference(left: Uint32Array, right: Uint32Array, marked: BlockBitmap): number | null {
-  for (let from = 0; from < left.length; from += pieceSectors) {
-    const to = Math.min(left.length, from + pieceSectors);
+  // What only one of them has yet reads as zeroes on the other once that has grown too.
+  const length = Math.max(left.length, right.length);
+  for (let from = 0; from < length; from += pieceSectors) {
+    const to = Math.min(length, from + pieceSectors);
     if (Buffer.compare(bytesOf(left.subarray(from, to)), bytesOf(right.subarray(from, to))) === 0) continue;
     for (let sector = from; sector < to; sector++) {
-      if (left[sector] === right[sector]) continue;
+      if ((left[sector] ?? 0) === (right[sector] ?? 0)) continue;
       const block = Math.floor(sector / sectorsPerBlock);
       if (!marked.isSet(block)) return block;
       sector = (block + 1) * sectorsPerBlock - 1;

@@ -37,9 +37,8 @@ export interface DiskOptions {
 }
 
 export class SimDisk {
-  readonly sectorCount: number;
-  readonly visible: Uint32Array;
-  readonly stable: Uint32Array;
+  visible: Uint32Array;
+  stable: Uint32Array;
   readonly #world: World;
   readonly #prng: Prng;
   readonly #options: DiskOptions;
@@ -56,9 +55,25 @@ export class SimDisk {
     this.#prng = world.prng.fork();
     this.#name = name;
     this.#options = options;
-    this.sectorCount = sizeBytes / sectorBytes;
-    this.visible = new Uint32Array(this.sectorCount);
-    this.stable = new Uint32Array(this.sectorCount);
+    this.visible = new Uint32Array(sizeBytes / sectorBytes);
+    this.stable = new Uint32Array(sizeBytes / sectorBytes);
+  }
+
+  get sectorCount(): number {
+    return this.visible.length;
+  }
+
+  /** What lies beyond the device, of `fromBytes`, reads as zeroes then; false when the disk is broken. */
+  grow(fromBytes: number, toBytes: number, done: (isGrown: boolean) => void): void {
+    this.#later(() => {
+      if (this.#failing) return done(false);
+      for (const which of ['visible', 'stable'] as const) {
+        const sectors = new Uint32Array(Math.max(toBytes / sectorBytes, this.sectorCount));
+        sectors.set(this[which]);
+        this[which] = sectors.fill(0, fromBytes / sectorBytes, toBytes / sectorBytes);
+      }
+      done(true);
+    });
   }
 
   get isFailing(): boolean {

@@ -12,7 +12,7 @@ import type { CoreStatus } from '../../replicator/core/status.ts';
 import { formatGeneration } from '../../replicator/core/vocabulary.ts';
 import { describe } from './describe.ts';
 import type { Prng } from './prng.ts';
-import { SimPayload } from './sim-disk.ts';
+import { sectorBytes, SimPayload } from './sim-disk.ts';
 import type { SimDisk } from './sim-disk.ts';
 import type { SimMetadata } from './sim-metadata.ts';
 import type { Host, SimNetwork } from './sim-network.ts';
@@ -222,7 +222,11 @@ export class SimNode implements Host {
         return this.disk.read(effect.offset, effect.length, (sectors) => this.#onRead(effect, sectors));
       case 'flushLocal':
         return this.disk.flush((outcome) => this.#tell({ kind: 'localFlushed', id: effect.id, outcome }));
+      case 'growDisk':
+        return this.#growDisk(effect.id, effect.sizeBytes);
       case 'commit':
+        if ((effect.transaction.superblock?.sizeBytes ?? 0) > this.disk.sectorCount * sectorBytes)
+          this.#world.violation(`${this.name} records a size that its disk does not have`);
         return this.metadata.commit(effect.transaction, () =>
           this.#tell({ kind: 'metadataCommitted', id: effect.id }),
         );
@@ -266,6 +270,14 @@ export class SimNode implements Host {
     const hole = effect.wantHole && sectors !== null && sectors.every((stamp) => stamp === 0);
     const payload = hole || sectors === null ? null : new SimPayload(sectors);
     this.#tell({ kind: 'localRead', id: effect.id, payload, hole });
+  }
+
+  #growDisk(id: number, sizeBytes: number): void {
+    this.disk.grow(this.status()?.sizeBytes ?? 0, sizeBytes, (isGrown) => {
+      const refusal = { code: 'backing-failed', reason: 'it is broken', nextStep: 'repair it' } as const;
+      const outcome = isGrown ? ({ kind: 'grown' } as const) : ({ kind: 'refused', refusal } as const);
+      this.#tell({ kind: 'diskGrown', id, outcome });
+    });
   }
 
   #probe(id: number): void {

@@ -19,8 +19,10 @@ export class Stamps implements Payload {
 
 /** `visible` is what reads see; `stable` what is left after a loss of power. */
 export class DiskModel {
-  readonly visible: Uint32Array;
-  readonly stable: Uint32Array;
+  visible: Uint32Array;
+  stable: Uint32Array;
+  /** Blocks that it can grow to. */
+  roomBlocks = Infinity;
   /** Written since the last flush that covered it, with the value written. */
   #unflushed: { readonly block: number; readonly stamp: number }[] = [];
   failWrites = false;
@@ -72,6 +74,19 @@ export class DiskModel {
     return 'ok';
   }
 
+  /** What lies beyond the device, of `fromBlock` blocks, reads as zeroes; false when there is no room. */
+  grow(fromBlock: number, toBlock: number): boolean {
+    if (this.isBroken || toBlock > this.roomBlocks) return false;
+    const count = Math.max(toBlock, this.visible.length);
+    for (const which of ['visible', 'stable'] as const) {
+      const grown = new Uint32Array(count);
+      grown.set(this[which]);
+      grown.fill(0, fromBlock, toBlock);
+      this[which] = grown;
+    }
+    return true;
+  }
+
   losePower(): void {
     this.visible.set(this.stable);
     this.#unflushed = [];
@@ -84,11 +99,10 @@ export class DiskModel {
   }
 
   differences(other: DiskModel): readonly number[] {
-    const blocks: number[] = [];
-    this.visible.forEach((stamp, block) => {
-      if (stamp !== other.visible[block]) blocks.push(block);
-    });
-    return blocks;
+    const count = Math.max(this.visible.length, other.visible.length);
+    // What only one of them has was prepared for a growth that did not come; nobody has written there.
+    const differs = (block: number): boolean => (this.visible[block] ?? 0) !== (other.visible[block] ?? 0);
+    return Array.from({ length: count }, (_, block) => block).filter(differs);
   }
 }
 
@@ -127,7 +141,10 @@ export class MetadataModel {
     if (transaction === undefined) throw new Error('nothing to commit');
     this.commits++;
     this.durable.push(transaction);
-    if (transaction.superblock !== undefined) this.superblock = transaction.superblock;
+    if (transaction.superblock !== undefined) {
+      if (transaction.superblock.sizeBytes < this.superblock.sizeBytes) throw new Error('the device shrinks');
+      this.superblock = transaction.superblock;
+    }
     for (const range of transaction.deactivate ?? []) {
       if (!this.#active.delete(key(range)))
         throw new Error(`${key(range)} is deactivated, and is not active`);

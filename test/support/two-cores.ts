@@ -32,6 +32,7 @@ export type StepKind =
   | 'linkDown'
   | 'probe'
   | 'openDisk'
+  | 'growDisk'
   | `packet:${Packet['kind']}`;
 
 interface Waiting {
@@ -414,7 +415,11 @@ export class TwoCores {
           this.#tell(node, { kind: 'localFlushed', id: effect.id, outcome });
         });
       }
+      case 'growDisk':
+        return this.#later(node, 'growDisk', null, () => this.#growDisk(node, effect.id, effect.sizeBytes));
       case 'commit':
+        if ((effect.transaction.superblock?.sizeBytes ?? 0) > node.disk.visible.length * blockBytes)
+          throw new Error(`${node.name} records a size that its disk does not have`);
         node.metadata.issue(effect.transaction);
         return this.#later(node, 'commit', `commit ${node.name}`, () => {
           node.metadata.commitNext();
@@ -463,6 +468,15 @@ export class TwoCores {
       default:
         return effect satisfies never;
     }
+  }
+
+  #growDisk(node: Node, id: number, sizeBytes: number): void {
+    const before = (node.core?.options.sizeBytes ?? 0) / blockBytes;
+    const refusal = { code: 'backing-too-small', reason: 'it is full', nextStep: 'extend it' } as const;
+    const outcome = node.disk.grow(before, sizeBytes / blockBytes)
+      ? ({ kind: 'grown' } as const)
+      : ({ kind: 'refused', refusal } as const);
+    this.#tell(node, { kind: 'diskGrown', id, outcome });
   }
 
   #openDisk(node: Node, id: number): void {
