@@ -323,7 +323,7 @@ export class TwoCores {
   lostBlocks(name: Name): readonly number[] {
     const { visible } = this.#nodes[name].disk;
     return [...this.#allowed]
-      .filter(([block, allowed]) => !allowed.some(({ stamp }) => stamp === visible[block]))
+      .filter(([block, allowed]) => !allowed.some(({ stamp }) => stamp === (visible[block] ?? 0)))
       .map(([block]) => block);
   }
 

@@ -65,3 +65,13 @@ test('an epoch that completes more writes than it began is a bug', (t) => {
   const epochs = new Epochs(100);
   t.throws(() => epochs.localDone(epochs.current), { message: /more local writes/ });
 });
+
+test('a device that grows: what was unstable before stays so, and the new area counts', (t) => {
+  const epochs = new Epochs(8);
+  epochs.begin(7 * 4096, 4096);
+  epochs.grow(20);
+  epochs.begin(19 * 4096, 4096);
+  epochs.close();
+  epochs.begin(12 * 4096, 4096);
+  t.deepEqual(drained(epochs), [7, 12, 19]);
+});
