@@ -38,6 +38,7 @@ export function runHistory(seed: bigint, options: HistoryOptions = {}): HistoryR
   const operator = new Operator(cluster, plan.operator);
   cluster.start();
   operator.start();
+  scheduleGrowth(cluster, new Prng(seed ^ 0x6702n), plan.faultsMs);
   world.run(plan.faultsMs);
   if (world.violations.length === 0) settle(cluster, operator);
   return {
@@ -66,6 +67,8 @@ function settle(cluster: Cluster, operator: Operator): void {
   if (world.violations.length > 0) return;
   cluster.checkAlways();
   checkIdentical(cluster);
+  if (nodes[0].status()?.sizeBytes !== nodes[1].status()?.sizeBytes)
+    world.violation(`well, but of different sizes: ${cluster.describe()}`);
   if (nodes.some((node) => node.status()?.peer?.outOfSyncBytes !== 0)) {
     world.violation(`well, but something is out of sync: ${cluster.describe()}`);
   }
@@ -77,6 +80,21 @@ function settle(cluster: Cluster, operator: Operator): void {
   client.verify(server, () => (verified = true));
   world.run(world.nowMs + 10_000, () => verified);
   if (!verified && world.violations.length === 0) world.violation('the last reads never end');
+}
+
+/** In some histories the device grows, whatever else is going on; a chance of its own leaves all others as they were. */
+function scheduleGrowth({ world, nodes }: Cluster, prng: Prng, untilMs: number): void {
+  if (!prng.chance(0.25)) return;
+  const count = prng.between(1, 6);
+  for (let i = 0; i < count; i++) {
+    const node = prng.pick(nodes);
+    const moreBytes = prng.between(1, 2000) * 4096;
+    world.after(prng.int(untilMs), () => {
+      const sizeBytes = (node.status()?.sizeBytes ?? 0) + moreBytes;
+      world.trace(() => `-- ${node.name} is to grow to ${sizeBytes} bytes`);
+      node.command({ kind: 'resize', sizeBytes });
+    });
+  }
 }
 
 interface Plan {

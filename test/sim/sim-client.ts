@@ -34,6 +34,8 @@ export class SimClient {
   readonly #options: ClientOptions;
   readonly #listener: ClientListener;
   readonly #spots: readonly number[];
+  /** Of the device, as it was told when it attached. */
+  #sectorCount: number;
   #node: SimNode | null = null;
   #running = true;
   /** Workers with a request under way. */
@@ -53,6 +55,7 @@ export class SimClient {
     this.#expectations = expectations;
     this.#options = options;
     this.#listener = listener;
+    this.#sectorCount = options.sectorCount;
     this.#spots = Array.from({ length: options.hotSpots }, () => this.#prng.int(options.sectorCount));
   }
 
@@ -89,6 +92,7 @@ export class SimClient {
     this.detach();
     this.#world.trace(() => `the client attaches to ${node.name}`);
     this.#node = node;
+    this.#sectorCount = (node.status()?.sizeBytes ?? 0) / sectorBytes;
     this.#listener.onAttached(node);
     node.setClients(1);
   }
@@ -111,12 +115,12 @@ export class SimClient {
     else if (dice < 75) this.#read(node, ...this.#range());
     else if (dice < 85) this.#flush(node);
     else if (dice < 92) this.#write(node, 'zeroes', ...this.#range());
-    else if (this.#options.hugeTrims && dice === 99) this.#write(node, 'trim', 0, this.#options.sectorCount);
+    else if (this.#options.hugeTrims && dice === 99) this.#write(node, 'trim', 0, this.#sectorCount);
     else this.#write(node, 'trim', ...this.#range());
   }
 
   #range(): [first: number, count: number] {
-    const { sectorCount } = this.#options;
+    const sectorCount = this.#sectorCount;
     // Mostly whole blocks, as file systems write them; sometimes odd sectors, sometimes more than an extent.
     const dice = this.#prng.int(20);
     const count =
