@@ -83,16 +83,28 @@ function settle(cluster: Cluster, operator: Operator): void {
 }
 
 /** In some histories the device grows, whatever else is going on; a chance of its own leaves all others as they were. */
-function scheduleGrowth({ world, nodes }: Cluster, prng: Prng, untilMs: number): void {
+function scheduleGrowth(cluster: Cluster, prng: Prng, untilMs: number): void {
+  const { world, network, nodes } = cluster;
   if (!prng.chance(0.25)) return;
   const count = prng.between(1, 6);
   for (let i = 0; i < count; i++) {
     const node = prng.pick(nodes);
     const moreBytes = prng.between(1, 2000) * 4096;
+    const fault = prng.pick(['kill', 'link', 'none'] as const);
+    const [victim, faultMs, repairMs] = [prng.pick(nodes), prng.int(200), prng.int(500)];
     world.after(prng.int(untilMs), () => {
       const sizeBytes = (node.status()?.sizeBytes ?? 0) + moreBytes;
       world.trace(() => `-- ${node.name} is to grow to ${sizeBytes} bytes`);
       node.command({ kind: 'resize', sizeBytes });
+      if (fault === 'none') return;
+      // In the middle of it, more often than chance would have it.
+      world.after(faultMs, () => {
+        if (fault === 'kill') return cluster.kill(victim);
+        if (network.isCut) return;
+        cluster.note('link', null);
+        network.cut('reset');
+      });
+      world.after(faultMs + repairMs, () => (fault === 'kill' ? victim.start() : network.heal()));
     });
   }
 }
