@@ -156,7 +156,7 @@ export class Core {
       case 'localWritten':
         return this.disk.onWritten(event.id, event.outcome);
       case 'localRead':
-        return this.disk.onRead(event.id, event.payload, event.hole);
+        return this.disk.onRead(event.id, event.payload, event.hole, event.holeBytes ?? null);
       case 'localFlushed':
         return this.disk.onFlushed(event.id, event.outcome);
       case 'diskGrown':

@@ -19,7 +19,10 @@ export type Effect =
       readonly payload: Payload | null;
       readonly noHole: boolean;
     }
-  /** -> localRead. `wantHole`: a range without allocated data may be answered as `hole`, without payload. */
+  /**
+   * -> localRead. `wantHole`: the answer may be about the beginning of the range only, either data (a shorter payload) or
+   * a part without allocated data (`hole`, without payload); the rest is asked for again.
+   */
   | {
       readonly kind: 'readLocal';
       readonly id: number;

@@ -35,6 +35,8 @@ export type Event =
       readonly id: number;
       readonly payload: Payload | null;
       readonly hole: boolean;
+      /** Of a hole that begins the range and does not fill it: its length. */
+      readonly holeBytes?: number;
     }
   | { readonly kind: 'localFlushed'; readonly id: number; readonly outcome: DiskOutcome }
   | { readonly kind: 'diskGrown'; readonly id: number; readonly outcome: DiskGrowth }

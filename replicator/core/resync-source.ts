@@ -2,6 +2,7 @@
 import type { Core } from './core.ts';
 import type { BlockRun } from './packet.ts';
 import type { SyncProgress } from './status.ts';
+import { assert } from './out.ts';
 import { ProgressMeter } from './progress-meter.ts';
 
 export class ResyncSource {
@@ -28,17 +29,23 @@ export class ResyncSource {
       return core.session.breakProtocol(`resync request ${offset}+${length} beyond the device`);
     }
     const key = core.out.newId();
-    core.disk.lock(key, offset, length, 'shared', () => {
+    core.disk.lock(key, offset, length, 'shared', () => this.#answer(key, id, offset, offset + length));
+  }
+
+  /** Data and holes of the range in turn, so that what is a hole here becomes one there. */
+  #answer(key: number, id: number, offset: number, end: number): void {
+    const core = this.#core;
+    if (this.#ended || offset === end) return core.disk.unlock(key);
+    core.disk.read(offset, end - offset, true, (payload, hole, holeBytes) => {
       if (this.#ended) return core.disk.unlock(key);
-      core.disk.read(offset, length, true, (payload, hole) => {
-        if (!this.#ended) {
-          if (hole) core.send({ kind: 'resyncData', id, offset, length, zero: true });
-          else if (payload !== null)
-            core.send({ kind: 'resyncData', id, offset, length, zero: false }, payload);
-          else core.send({ kind: 'resyncFailed', id });
-        }
-        core.disk.unlock(key);
-      });
+      const length = hole ? (holeBytes ?? end - offset) : (payload?.byteLength ?? 0);
+      if (length === 0) {
+        core.send({ kind: 'resyncFailed', id });
+        return core.disk.unlock(key);
+      }
+      assert(length > 0 && offset + length <= end, `a read of ${end - offset} bytes answered ${length}`);
+      core.send({ kind: 'resyncData', id, offset, length, zero: hole }, payload);
+      this.#answer(key, id, offset + length, end);
     });
   }
 

@@ -17,7 +17,11 @@ interface Request {
   readonly run: BlockRun;
   /** Client writes of this node (a Primary that is a target) that wait for the range. */
   readonly waiting: (() => void)[];
-  arrived: boolean;
+  readonly lengthBytes: number;
+  /** From its beginning: the source answers in ascending pieces of data and holes. */
+  arrivedBytes: number;
+  /** Pieces that are on their way to the disk. */
+  writing: number;
 }
 
 export class ResyncTarget {
@@ -84,22 +88,27 @@ export class ResyncTarget {
     const core = this.#core;
     const id = core.out.newId();
     const offset = run.first * blockBytes;
-    const length = Math.min(run.count * blockBytes, core.options.sizeBytes - offset);
-    this.#requests.set(id, { run, waiting: [], arrived: false });
+    const lengthBytes = Math.min(run.count * blockBytes, core.options.sizeBytes - offset);
+    this.#requests.set(id, { run, waiting: [], lengthBytes, arrivedBytes: 0, writing: 0 });
     this.#outstandingBytes += run.count * blockBytes;
-    core.send({ kind: 'resyncRequest', id, offset, length });
+    core.send({ kind: 'resyncRequest', id, offset, length: lengthBytes });
   }
 
   onData(id: number, offset: number, length: number, zero: boolean, payload: Payload | null): void {
     const core = this.#core;
     const request = this.#requests.get(id);
     if (this.#state !== 'running') return;
-    if (request === undefined || request.arrived || offset !== request.run.first * blockBytes) {
+    const isDue =
+      request !== undefined &&
+      offset === request.run.first * blockBytes + request.arrivedBytes &&
+      length <= request.lengthBytes - request.arrivedBytes;
+    if (!isDue) {
       return core.session.breakProtocol(`resync data for ${offset}, which was not asked for`);
     }
     if (!zero && payload?.byteLength !== length)
       return core.session.breakProtocol('resync data of the wrong length');
-    request.arrived = true;
+    request.arrivedBytes += length;
+    request.writing++;
     const key = core.out.newId();
     core.disk.lock(key, offset, length, 'exclusive', () => {
       if (this.#state === 'ended' || !core.hasDisk) return core.disk.unlock(key);
@@ -107,8 +116,12 @@ export class ResyncTarget {
         core.disk.unlock(key);
         if (this.#state === 'ended') return;
         if (outcome === 'failed') return core.disks.fail('a resync write to the backing device failed');
+        request.writing--;
+        const isWhole = request.writing === 0 && request.arrivedBytes === request.lengthBytes;
+        // The source may have failed to read the rest: then it is not this request's any more.
+        if (!isWhole || this.#requests.get(id) !== request) return;
         this.#written.push(request.run);
-        this.#writtenBytes += length;
+        this.#writtenBytes += request.lengthBytes;
         this.#release(id, request);
       });
     });

@@ -41,9 +41,3 @@ export function* allocationExtents(
 }
 
 const contradictionBytes = 4096;
-
-/** Whether nothing of the range is allocated. */
-export function* isHoleWalk(offset: number, lengthBytes: number): SeekWalk<boolean> {
-  const data = yield { offset, target: 'data' };
-  return data === null || data >= offset + lengthBytes;
-}

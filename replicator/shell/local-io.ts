@@ -46,14 +46,15 @@ export class LocalIo {
   read(id: number, offset: number, length: number, wantHole: boolean): void {
     const { store } = { store: this.#store };
     if (store === null) return this.#post({ kind: 'localRead', id, payload: null, hole: false });
-    const readData = (): void =>
-      store.read(offset, length, (error, data) =>
+    const readData = (lengthBytes: number): void =>
+      store.read(offset, lengthBytes, (error, data) =>
         this.#post({ kind: 'localRead', id, payload: error === null ? data : null, hole: false }),
       );
-    if (!wantHole) return readData();
-    store.isHole(offset, length, (error, hole) => {
-      if (error === null && hole) this.#post({ kind: 'localRead', id, payload: null, hole: true });
-      else readData();
+    if (!wantHole) return readData(length);
+    store.blockStatus(offset, length, 1, (error, [first]) => {
+      if (error !== null || first === undefined) return readData(length);
+      if (!first.hole) return readData(first.lengthBytes);
+      this.#post({ kind: 'localRead', id, payload: null, hole: true, holeBytes: first.lengthBytes });
     });
   }
 

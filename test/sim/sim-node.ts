@@ -52,6 +52,7 @@ interface PendingCommand {
   readonly done: (result: CommandResult | 'gone') => void;
 }
 
+const sectorsPerBlock = 8;
 const tickMs = 100;
 /** However long a command may take, an answer later than this is none. */
 const commandMsMax = 60_000;
@@ -267,9 +268,23 @@ export class SimNode implements Host {
   }
 
   #onRead(effect: Extract<Effect, { kind: 'readLocal' }>, sectors: Uint32Array | null): void {
-    const hole = effect.wantHole && sectors !== null && sectors.every((stamp) => stamp === 0);
-    const payload = hole || sectors === null ? null : new SimPayload(sectors);
-    this.#tell({ kind: 'localRead', id: effect.id, payload, hole });
+    const answer = (payload: SimPayload | null, holeBytes?: number): void =>
+      this.#tell({
+        ...{ kind: 'localRead', id: effect.id, payload, hole: holeBytes !== undefined },
+        ...(holeBytes === undefined ? {} : { holeBytes }),
+      });
+    if (sectors === null) return answer(null);
+    if (!effect.wantHole) return answer(new SimPayload(sectors));
+    // One piece at a time, of data or of a hole, in blocks.
+    const isHole = (from: number): boolean =>
+      sectors.subarray(from, from + sectorsPerBlock).every((stamp) => stamp === 0);
+    let end = sectorsPerBlock;
+    while (end < sectors.length && isHole(end) === isHole(0)) end += sectorsPerBlock;
+    end = Math.min(end, sectors.length);
+    answer(
+      isHole(0) ? null : new SimPayload(sectors.subarray(0, end)),
+      isHole(0) ? end * sectorBytes : undefined,
+    );
   }
 
   #growDisk(id: number, sizeBytes: number): void {

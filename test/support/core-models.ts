@@ -106,6 +106,24 @@ export class DiskModel {
   }
 }
 
+/** As the shell answers: what is asked for with `wantHole` in pieces, the first one of data or of a hole. */
+export function readAnswer(
+  disk: DiskModel,
+  {
+    offset,
+    length,
+    wantHole,
+  }: { readonly offset: number; readonly length: number; readonly wantHole: boolean },
+): { readonly payload: Stamps | null; readonly hole: boolean; readonly holeBytes?: number } {
+  const payload = disk.read(offset, length);
+  if (payload === null || !wantHole) return { payload, hole: false };
+  const { values } = payload;
+  const hole = values[0] === 0;
+  const other = values.findIndex((stamp) => (stamp === 0) !== hole);
+  const piece = new Stamps(other === -1 ? values : values.slice(0, other));
+  return hole ? { payload: null, hole, holeBytes: piece.byteLength } : { payload: piece, hole };
+}
+
 export class MetadataModel {
   superblock: Superblock;
   readonly #active = new Map<string, ActiveRange>();

@@ -15,7 +15,7 @@ import type { Packet, Payload, PeerState } from '../../replicator/core/packet.ts
 import type { CommandResult } from '../../replicator/core/refusal.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
 import { blockBytes, extentBytes } from '../../replicator/core/vocabulary.ts';
-import { DiskModel, MetadataModel, Stamps } from './core-models.ts';
+import { DiskModel, MetadataModel, readAnswer, Stamps } from './core-models.ts';
 
 export type Name = 'a' | 'b';
 export const names: readonly Name[] = ['a', 'b'];
@@ -404,9 +404,8 @@ export class TwoCores {
         });
       case 'readLocal':
         return this.#later(node, 'read', null, () => {
-          const payload = node.disk.read(effect.offset, effect.length);
-          const hole = effect.wantHole && payload !== null && payload.values.every((stamp) => stamp === 0);
-          this.#tell(node, { kind: 'localRead', id: effect.id, payload: hole ? null : payload, hole });
+          const answer = readAnswer(node.disk, effect);
+          this.#tell(node, { kind: 'localRead', id: effect.id, ...answer });
         });
       case 'flushLocal': {
         const covered = node.disk.beginFlush();
