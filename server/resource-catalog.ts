@@ -125,7 +125,7 @@ export class ResourceCatalog {
         throw refusalError(result.refusal);
       }
       // Taken up from kept data that had grown: the request is for another device than the one that is there.
-      const { size } = await this.status(name);
+      const size = this.plane.status(name)?.size ?? 0;
       if (size > definition.sizeBytes) {
         await this.plane.stop(name);
         throw new ApiError(
