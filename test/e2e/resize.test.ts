@@ -1,5 +1,5 @@
 /** A real pair grows under load; a growth that a kill cuts short is finished; whoever starts again has the new size. */
-import { statSync, truncateSync } from 'node:fs';
+import { appendFileSync, statSync } from 'node:fs';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
 import type { NodePeer, Pair } from '../support/cluster.ts';
@@ -121,7 +121,7 @@ test.serial(
     t.is(await refusalOf(alpha, 'resize', { size: newBytes }), 'not-connected');
     // Somebody extends one of the files, and not with zeroes.
     const { path } = (await alpha.status()).backing;
-    truncateSync(path, oldBytes + 8 * mebibyte);
+    appendFileSync(path, Buffer.alloc(8 * mebibyte, 0x55));
     await beta.node.start();
     await pair.mirroring();
     const mark = await markDecisions(alpha);
