@@ -228,6 +228,22 @@ for (const [kind, name, recordA, recordB] of steps) {
     });
   }
 
+  test(`resize: the link is lost and back before ${kind} of ${name}: no session between two sizes`, (t) => {
+    const { pair, release } = cutShort();
+    pair.breakSession();
+    pair.settle();
+    release();
+    pair.settle();
+    t.is(sizeOf(pair, 'a'), sizeOf(pair, 'b'));
+    t.is(summary(pair, 'a'), mirroringPrimary);
+    t.is(outcome(pair, 'b', failover), 'ok');
+    const write = writeLast(pair, 'b', 3);
+    pair.settle();
+    t.is(write.outcome, 'ok');
+    t.is(summary(pair, 'b'), mirroringPrimary);
+    t.deepEqual(pair.differences(), []);
+  });
+
   test(`resize: the Secondary takes over by force before ${kind} of ${name}: what it writes is kept`, (t) => {
     const { pair, release } = cutShort();
     pair.crash('a', 'power');
@@ -255,6 +271,9 @@ test('resize: a failover while it runs; the new Primary may write to the new are
   const asked = pair.command('a', grow);
   pair.settle();
   t.is(outcome(pair, 'b', failover), 'ok');
+  // The first write after a promotion waits for records of its own; the one that counts here is to find none.
+  pair.write('b', 2, 7);
+  pair.settle();
   const committing = pair.hold('commit', 'a');
   release();
   pair.settle();
