@@ -39,7 +39,7 @@ export function defineResource(
     mistake('peers', '"peers" is missing: "replication" needs a peer to mirror to');
   if (peer?.name === nodeName)
     mistake('peers/0/name', `"peers/0/name" is this node's own name, "${nodeName}"`);
-  mistakes.push(...policyMistakes(body.policies ?? {}));
+  mistakes.push(...policyMistakes(body.policies ?? {}, nodeName, peer?.name ?? null));
 
   if (mistakes.length > 0 || !size.ok) return { ok: false, mistakes };
   return {
@@ -64,17 +64,30 @@ export function defineResource(
   };
 }
 
-/** Policies that contradict each other. */
-export function policyMistakes(policies: Policies): readonly Mistake[] {
+/** Policies that contradict each other, or speak of a node that has no part in the resource. */
+export function policyMistakes(
+  policies: Policies,
+  nodeName: string,
+  peerName: string | null,
+): readonly Mistake[] {
   const ping = policies.pingIntervalMs ?? defaultPingIntervalMs;
   const timeout = policies.peerTimeoutMs ?? defaultPeerTimeoutMs;
-  if (timeout >= 2 * ping) return [];
-  return [
-    {
+  const mistakes: Mistake[] = [];
+  const loser = /^discard-node-(.*)$/s.exec(policies['after-sb-0pri'] ?? '')?.[1];
+  if (loser !== undefined && (peerName === null || (loser !== nodeName && loser !== peerName))) {
+    const names = peerName === null ? 'it has no peer' : `they are "${nodeName}" and "${peerName}"`;
+    mistakes.push({
+      path: 'policies/after-sb-0pri',
+      message: `"policies/after-sb-0pri" names "${loser}", which is not one of the two nodes of this resource: ${names}`,
+    });
+  }
+  if (timeout < 2 * ping) {
+    mistakes.push({
       path: 'policies/peerTimeoutMs',
       message: `"policies/peerTimeoutMs" (${timeout}) must be at least twice "policies/pingIntervalMs" (${ping}), or a quiet peer counts as lost`,
-    },
-  ];
+    });
+  }
+  return mistakes;
 }
 
 /** The keys, as the request body calls them, in which two definitions differ. Values (the secret!) are left out. */

@@ -144,7 +144,11 @@ export class ResourceCatalog {
     return this.#inTurn(name, async () => {
       const before = this.#definition(name);
       const definition = { ...before, policies: { ...before.policies, ...policies } };
-      const mistakes = policyMistakes(definition.policies);
+      const mistakes = policyMistakes(
+        definition.policies,
+        this.#nodeName,
+        definition.mirror?.peerName ?? null,
+      );
       if (mistakes.length > 0) throw invalid(mistakes);
       this.#store.save(definition);
       const applied = await this.plane.configure(definition);

@@ -1,5 +1,6 @@
 /** Commands of the operator other than those that change roles: connect, disconnect, attach, detach, resync, stop. */
 import type { Command } from './command.ts';
+import { commandDeadlineMs } from './command.ts';
 import type { Core } from './core.ts';
 import type { CommandResult } from './refusal.ts';
 import { done, refuse } from './refusal.ts';
@@ -15,8 +16,7 @@ export class AdminCommands {
   }
 
   onCommand(id: number, command: Command): void {
-    const { out } = this.#core;
-    const answer: Answer = (result) => out.emit({ kind: 'commandDone', id, result });
+    const answer = this.#core.deadlines.begin(id, command.kind);
     if (this.#stopping) return answer(refuse('shutting-down', 'this node is stopping', 'start it again'));
     this.#core.changed();
     switch (command.kind) {
@@ -37,13 +37,7 @@ export class AdminCommands {
       case 'resync':
         return this.#resync(command.action, answer);
       case 'verify':
-        return answer(
-          refuse(
-            'not-supported',
-            'online verify is not built yet',
-            'resync invalidate copies everything again',
-          ),
-        );
+        return answer(this.#core.verify.onCommand(command.action, command.repair));
       case 'resize':
         return this.#core.resize.command(command.sizeBytes, answer);
       case 'stop':
@@ -89,7 +83,7 @@ export class AdminCommands {
     answer(done('connecting', givenUp));
   }
 
-  #disconnect(answer: Answer): void {
+  #disconnect(answer: Answer, isSecure = false): void {
     const core = this.#core;
     if (!core.isMirrored)
       return answer(refuse('not-mirrored', 'this resource has no peer', 'there is nothing to disconnect'));
@@ -102,6 +96,10 @@ export class AdminCommands {
           'wait for the resync, or fail over',
         ),
       );
+    }
+    // From the goodbye on the peer's copy counts no more, and with it what only its cache has kept.
+    if (core.role === 'Primary' && core.connection.conn === 'Connected' && !isSecure) {
+      return this.#secureOwn(answer, () => this.#disconnect(answer, true));
     }
     core.send({ kind: 'goodbye', reason: 'disconnect', outdate: core.role === 'Primary' });
     core.session.close('admin', 'TearDown', 'disconnected by an operator');
@@ -133,13 +131,74 @@ export class AdminCommands {
         ),
       );
     }
-    core.disks.fail('detached by an operator', 'Diskless');
-    answer(done('Diskless'));
+    const leave = (): void => {
+      core.disks.fail('detached by an operator', 'Diskless');
+      answer(done('Diskless'));
+    };
+    if (!core.isPeerUpToDate) return leave();
+    this.#giveUp(answer, () => {
+      // Meanwhile the disk may have failed by itself, and the peer's after it was asked.
+      if (core.hasDisk && core.isPeerUpToDate) return leave();
+      core.givingUp.end();
+      this.#detach(force, answer);
+    });
+  }
+
+  /** Before this copy becomes the only one that counts: what both have acknowledged is on its stable storage. */
+  #secureOwn(answer: Answer, then: () => void): void {
+    const core = this.#core;
+    const sinceMs = core.out.nowMs;
+    core.disk.flush((outcome) => {
+      if (outcome === 'failed') {
+        core.disks.fail('a flush of the backing device failed');
+        return answer(
+          refuse(
+            'backing-failed',
+            'this copy could not be made safe, so the other stays',
+            'look at the status',
+          ),
+        );
+      }
+      if (core.out.nowMs - sinceMs <= commandDeadlineMs) return then();
+      // Nobody expects it to happen any more.
+      answer(refuse('busy', 'the backing device took too long to make this copy safe', 'try again'));
+    });
+  }
+
+  /** Before one of two good copies goes: the other one is on stable storage, and stays (giving-up.ts). */
+  #giveUp(answer: Answer, then: () => void): void {
+    const core = this.#core;
+    const peer = core.options.peerName;
+    const refuseBusy = (reason: string): void =>
+      answer(refuse('busy', reason, 'look at the status of both nodes, then try again'));
+    if (core.givingUp.isBusy) return refuseBusy('one of the two copies is just being given up');
+    core.givingUp.ask((outcome) => {
+      switch (outcome) {
+        case 'granted':
+          return then();
+        case 'denied':
+          return refuseBusy(`${peer} is giving up its own copy just now, or could not make it safe`);
+        case 'lost':
+          return answer(
+            refuse(
+              'not-connected',
+              `the connection was lost before ${peer} had made its copy safe`,
+              'look at the status, then try again',
+            ),
+          );
+        case 'late':
+          return refuseBusy(`${peer} has not made its copy safe in time: its disk may be slow`);
+        default:
+          return outcome satisfies never;
+      }
+    });
   }
 
   #attach(answer: Answer): void {
     const core = this.#core;
     if (core.hasDisk) return answer(refuse('already-attached', 'the disk is attached', 'detach it first'));
+    if (core.disks.isOpening)
+      return answer(refuse('busy', 'the disk is just being opened', 'look at the status in a moment'));
     core.disks.attach((outcome) => {
       if (outcome.kind === 'refused') return answer({ ok: false, refusal: outcome.refusal });
       core.disks.onAttached(() => answer(done('attached')));
@@ -170,8 +229,13 @@ export class AdminCommands {
         if (core.connection.peer.role === 'Primary') {
           return answer(refuse('peer-is-primary', 'the peer is Primary', 'demote it first'));
         }
-        core.send({ kind: 'invalidate' });
-        return answer(done('the peer was told to copy everything from here'));
+        return this.#secureOwn(answer, () => {
+          if (core.connection.conn !== 'Connected') {
+            return answer(refuse('not-connected', 'the peer was lost', 'connect first'));
+          }
+          core.send({ kind: 'invalidate' });
+          answer(done('the peer was told to copy everything from here'));
+        });
       default:
         return action satisfies never;
     }
@@ -217,6 +281,16 @@ export class AdminCommands {
         ),
       );
     }
+    this.#giveUp(answer, () => {
+      // While the peer made its copy safe, it may have failed all the same, or this node may have become Primary.
+      if (core.role !== 'Primary' && core.hasDisk && core.isPeerUpToDate) return this.#overwrite(answer);
+      core.givingUp.end();
+      this.#invalidate(answer);
+    });
+  }
+
+  #overwrite(answer: Answer): void {
+    const core = this.#core;
     core.outOfSync.markAll();
     core.diskState = 'Inconsistent';
     core.meta.update(

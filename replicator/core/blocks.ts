@@ -4,7 +4,7 @@
  * block indices and byte offsets do not fit 32 bits.
  */
 import type { BlockRun } from './packet.ts';
-import { blockBytes, extentBytes } from './vocabulary.ts';
+import { blockBytes, digestBytes, extentBytes } from './vocabulary.ts';
 
 /** Blocks of a device of that many bytes; a partial block at its end counts. */
 export function blockCountOf(sizeBytes: number): number {
@@ -30,6 +30,52 @@ export function blocksCovered(offsetBytes: number, lengthBytes: number, sizeByte
 /** Every 4 MiB extent of the activity log of which a byte lies in the range. */
 export function extentsTouched(offsetBytes: number, lengthBytes: number): BlockRun {
   return touched(offsetBytes, lengthBytes, extentBytes);
+}
+
+/** The blocks of a range that begins with one and ends with one, or with the device. */
+export function bytesOf(run: BlockRun, sizeBytes: number): { offset: number; length: number } {
+  const offset = run.first * blockBytes;
+  return { offset, length: Math.min(run.count * blockBytes, sizeBytes - offset) };
+}
+
+/** Runs less `run`; null unless it lies wholly in one of them. All ascending. */
+export function withoutRun(runs: readonly BlockRun[], run: BlockRun): readonly BlockRun[] | null {
+  const end = run.first + run.count;
+  const at = runs.findIndex(({ first, count }) => first <= run.first && end <= first + count);
+  const from = runs[at];
+  if (from === undefined || run.count <= 0) return null;
+  const left = [
+    { first: from.first, count: run.first - from.first },
+    { first: end, count: from.first + from.count - end },
+  ];
+  return runs.toSpliced(at, 1, ...left.filter(({ count }) => count > 0));
+}
+
+/** What `runs`, ascending, leave of `whole`. */
+export function complement(whole: BlockRun, runs: readonly BlockRun[]): readonly BlockRun[] {
+  const left: BlockRun[] = [];
+  let at = whole.first;
+  for (const { first, count } of runs) {
+    if (first > at) left.push({ first: at, count: first - at });
+    at = first + count;
+  }
+  const end = whole.first + whole.count;
+  if (end > at) left.push({ first: at, count: end - at });
+  return left;
+}
+
+/** Runs counted from block `by` as runs counted from block 0. */
+export function shiftRuns(runs: readonly BlockRun[], by: number): readonly BlockRun[] {
+  return runs.map(({ first, count }) => ({ first: first + by, count }));
+}
+
+export function blocksIn(runs: readonly BlockRun[]): number {
+  return runs.reduce((sum, { count }) => sum + count, 0);
+}
+
+/** Bytes of the hashes of a range of whole blocks. */
+export function digestsBytes(lengthBytes: number): number {
+  return blockCountOf(lengthBytes) * digestBytes;
 }
 
 function touched(offsetBytes: number, lengthBytes: number, unitBytes: number): BlockRun {

@@ -1,3 +1,6 @@
+/** Every command is answered within about this time, if only with what it still waits for (deadlines.ts). */
+export const commandDeadlineMs = 20_000;
+
 /** What an operator can ask of a resource; one member per verb of the control API. */
 export type Command =
   | { readonly kind: 'promote'; readonly force: boolean; readonly dryRun: boolean }
@@ -11,7 +14,8 @@ export type Command =
   /** The shell has opened the backing device and its metadata again; the core re-negotiates. */
   | { readonly kind: 'attach' }
   | { readonly kind: 'resync'; readonly action: 'pause' | 'resume' | 'invalidate' | 'invalidate-peer' }
-  | { readonly kind: 'verify'; readonly action: 'start' | 'stop' }
+  /** `repair`: what turns out to differ is copied again; otherwise it is only reported. */
+  | { readonly kind: 'verify'; readonly action: 'start' | 'stop'; readonly repair: boolean }
   | { readonly kind: 'resize'; readonly sizeBytes: number }
   /** SIGTERM: demote, flush, say goodbye, record a clean stop. Always ends with `stopped`. */
   | { readonly kind: 'stop' };

@@ -45,7 +45,12 @@ export type Phase =
       readonly target: PeerState;
     }
   /** Resync decided; this node sent its bitmap and awaits the union and `syncStart`. */
-  | { readonly kind: 'bitmapTarget'; readonly sinceMs: number; readonly runs: BlockRun[] }
+  | {
+      readonly kind: 'bitmapTarget';
+      readonly sinceMs: number;
+      readonly runs: BlockRun[];
+      readonly comparesHashes: boolean;
+    }
   /** Both sides record the decision; writes flow when both have. */
   | {
       readonly kind: 'confirming';
@@ -97,7 +102,11 @@ export function connectionState(connection: Connection): ConnectionState {
   }
 }
 
-export function replicationState(connection: Connection): ReplicationState {
+/** `verifying`: the part this node has in an online verify, which leaves the session as it is. */
+export function replicationState(
+  connection: Connection,
+  verifying: 'VerifyS' | 'VerifyT' | null,
+): ReplicationState {
   if (connection.conn !== 'Connected') return 'Off';
   const { phase } = connection;
   switch (phase.kind) {
@@ -113,7 +122,7 @@ export function replicationState(connection: Connection): ReplicationState {
       if (phase.next.kind === 'syncSource') return 'StartingSyncS';
       return phase.next.kind === 'syncTarget' ? 'StartingSyncT' : 'Off';
     case 'established':
-      return 'Established';
+      return verifying ?? 'Established';
     case 'syncSource':
       return phase.sync.isPaused ? 'PausedSyncS' : 'SyncSource';
     case 'syncTarget':

@@ -6,11 +6,13 @@ import { ActivityLog } from './activity-log.ts';
 import { AdminCommands } from './admin-commands.ts';
 import type { Connection } from './connection.ts';
 import { isNegotiating, isReplicating } from './connection.ts';
+import { Deadlines } from './deadlines.ts';
 import { DiskKeeper } from './disk-keeper.ts';
 import type { Effect } from './effect.ts';
 import { Epochs } from './epochs.ts';
 import type { ClientOutcome, Event } from './event.ts';
 import { Flushes } from './flushes.ts';
+import { GivingUp } from './giving-up.ts';
 import { Inbound } from './inbound.ts';
 import { Lineage } from './lineage.ts';
 import { Liveness } from './liveness.ts';
@@ -24,12 +26,14 @@ import type { Packet, Payload } from './packet.ts';
 import { PeerWrites } from './peer-writes.ts';
 import { Resize } from './resize.ts';
 import { ReadPath } from './read-path.ts';
+import { ReadRepair } from './read-repair.ts';
 import { RoleCommands } from './role-commands.ts';
 import { Session } from './session.ts';
 import { Solo } from './solo.ts';
 import type { CoreStatus, SuspendReason } from './status.ts';
 import { reportStatus } from './status-report.ts';
 import type { DiskState, Generation } from './vocabulary.ts';
+import { Verify } from './verify.ts';
 import { WritePath } from './write-path.ts';
 
 /** A client request that waits for a gate to open; `fail` answers it without carrying it out. */
@@ -63,10 +67,11 @@ export class Core {
   clients = 0;
   demoting = false;
   lastError: string | null = null;
-  readonly io = { reads: 0, writes: 0, readBytes: 0, writtenBytes: 0, flushes: 0 };
+  readonly io = { reads: 0, writes: 0, readBytes: 0, writtenBytes: 0, flushes: 0, repairedReads: 0 };
 
   readonly writes = new WritePath(this);
   readonly reads = new ReadPath(this);
+  readonly repairs = new ReadRepair(this);
   readonly flushes = new Flushes(this);
   readonly peerWrites = new PeerWrites(this);
   readonly inbound = new Inbound(this);
@@ -75,8 +80,11 @@ export class Core {
   readonly liveness = new Liveness(this);
   readonly solo = new Solo(this);
   readonly roles = new RoleCommands(this);
+  readonly givingUp = new GivingUp(this);
+  readonly deadlines = new Deadlines(this);
   readonly admin = new AdminCommands(this);
   readonly disks = new DiskKeeper(this);
+  readonly verify = new Verify(this);
   readonly resize = new Resize(this);
 
   #held: Held[] = [];
@@ -159,6 +167,8 @@ export class Core {
         return this.disk.onRead(event.id, event.payload, event.hole, event.holeBytes ?? null);
       case 'localFlushed':
         return this.disk.onFlushed(event.id, event.outcome);
+      case 'localDigested':
+        return this.disk.onDigested(event.id, event.digests);
       case 'diskGrown':
         return this.resize.onDiskGrown(event.id, event.outcome);
       case 'metadataCommitted':
@@ -180,6 +190,7 @@ export class Core {
         return this.admin.onCommand(event.id, event.command);
       case 'configured':
         this.options = { ...this.options, ...event.policies };
+        this.solo.onConfigured();
         return this.changed();
       case 'diskOpened':
         return this.disks.onOpened(event.id, event.outcome);
@@ -196,6 +207,9 @@ export class Core {
     this.liveness.onTick(sinceLastMs);
     this.solo.onTick();
     this.roles.onTick();
+    this.repairs.onTick();
+    this.givingUp.onTick();
+    this.deadlines.onTick();
     this.resize.onTick();
     this.#expireNoData();
   }
@@ -257,6 +271,11 @@ export class Core {
     this.#held = [];
     this.changed();
     for (const { retry } of held) retry();
+  }
+
+  /** Requests of clients that wait here or for a record. */
+  get waitingRequests(): number {
+    return this.#held.length + this.writes.waitingForRecord + this.flushes.waitingForRecord;
   }
 
   failHeld(outcome: ClientOutcome): void {
@@ -322,6 +341,7 @@ export class Core {
   /** Tells the peer, once it may know, what this node's disk and role are. */
   announce(): void {
     this.changed();
+    this.verify.onNodesChanged();
     if (this.connection.conn === 'Connected' && !isNegotiating(this.connection.phase)) {
       this.send({ kind: 'diskState', disk: this.diskState, role: this.role });
     }

@@ -16,6 +16,11 @@ export class DiskKeeper {
     this.#core = core;
   }
 
+  /** The driver has been asked for the disk, and has not answered yet. */
+  get isOpening(): boolean {
+    return this.#onAttached.size > 0;
+  }
+
   onOpened(id: number, outcome: DiskOpenOutcome): void {
     if (id === 0) {
       assert(outcome.kind === 'opened', 'a resource is started without its disk');

@@ -21,7 +21,7 @@ export type Effect =
     }
   /**
    * -> localRead. `wantHole`: the answer may be about the beginning of the range only, either data (a shorter payload) or
-   * a part without allocated data (`hole`, without payload); the rest is asked for again.
+   * a part without allocated data (`hole`, without payload), in whole blocks; the rest is asked for again.
    */
   | {
       readonly kind: 'readLocal';
@@ -30,6 +30,8 @@ export type Effect =
       readonly length: number;
       readonly wantHole: boolean;
     }
+  /** -> localDigested. Whole blocks; the last of the device may be short. Never overlaps a local write. */
+  | { readonly kind: 'digestLocal'; readonly id: number; readonly offset: number; readonly length: number }
   /** -> localFlushed. Covers every write whose `localWritten` came before. May be merged with other waiting flushes. */
   | { readonly kind: 'flushLocal'; readonly id: number }
   /**

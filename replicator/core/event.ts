@@ -3,7 +3,7 @@ import type { DeviceError } from '../../nbd/block-device.ts';
 import type { Command } from './command.ts';
 import type { MetadataImage } from './metadata.ts';
 import type { CorePolicies } from './options.ts';
-import type { Packet, Payload, PeerState } from './packet.ts';
+import type { Digests, Packet, Payload, PeerState } from './packet.ts';
 import type { Refusal } from './refusal.ts';
 
 export type DiskOutcome = 'ok' | 'failed';
@@ -38,6 +38,8 @@ export type Event =
       /** Of a hole that begins the range and does not fill it: its length. */
       readonly holeBytes?: number;
     }
+  /** Null: the range could not be read. */
+  | { readonly kind: 'localDigested'; readonly id: number; readonly digests: Digests | null }
   | { readonly kind: 'localFlushed'; readonly id: number; readonly outcome: DiskOutcome }
   | { readonly kind: 'diskGrown'; readonly id: number; readonly outcome: DiskGrowth }
   | { readonly kind: 'metadataCommitted'; readonly id: number }

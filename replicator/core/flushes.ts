@@ -190,8 +190,8 @@ export class Flushes {
     if (this.#core.demoting) this.#core.roles.onDrained();
   }
 
-  get isWaitingForRecord(): boolean {
-    return this.#waitingForRecord.length > 0;
+  get waitingForRecord(): number {
+    return this.#waitingForRecord.length;
   }
 
   get isIdle(): boolean {

@@ -4,6 +4,7 @@
  * After "Data generation identifiers" of the DRBD guide (drbd-internals), with two differences: a rule chooses a
  * direction and never absolves a marked block, and a just created disk is told apart from one whose history is lost.
  */
+import { settleSplitBrain } from './after-split-brain.ts';
 import type { PeerState } from './packet.ts';
 import { isDeviceSize } from './vocabulary.ts';
 
@@ -71,6 +72,14 @@ export const handshakeRules = [
   'unrelated',
   'discard-self',
   'discard-peer',
+  'after-sb-0pri-discard-self',
+  'after-sb-0pri-discard-peer',
+  'after-sb-1pri-discard-self',
+  'after-sb-1pri-discard-peer',
+  'after-sb-2pri-discard-self',
+  'after-sb-2pri-discard-peer',
+  'after-sb-mismatch',
+  'after-sb-undecided',
   'no-usable-source',
 ] as const;
 export type HandshakeRule = (typeof handshakeRules)[number];
@@ -124,7 +133,8 @@ function decideData(self: PeerState, peer: PeerState, selfSortsFirst: boolean): 
 }
 
 function decideWithDisks(self: PeerState, peer: PeerState, selfSortsFirst: boolean): HandshakeDecision {
-  return checkSource(self, peer, checkDiscard(self, peer, compareGenerations(self, peer, selfSortsFirst)));
+  const compared = checkDiscard(self, peer, compareGenerations(self, peer, selfSortsFirst));
+  return checkSource(self, peer, checkPolicies(self, peer, selfSortsFirst, compared));
 }
 
 function compareGenerations(self: PeerState, peer: PeerState, selfSortsFirst: boolean): HandshakeDecision {
@@ -226,6 +236,34 @@ function checkDiscard(self: PeerState, peer: PeerState, decision: HandshakeDecis
   // Only where both bitmaps reach back to the same generation does their union hold every difference.
   const full = decision.rule !== 'bitmap-both';
   return self.discardMyData ? sync('discard-self', 'peer', full) : sync('discard-peer', 'self', full);
+}
+
+/** A split brain that no operator has spoken of: the policies of both nodes may settle it. */
+function checkPolicies(
+  self: PeerState,
+  peer: PeerState,
+  selfSortsFirst: boolean,
+  decision: HandshakeDecision,
+): HandshakeDecision {
+  if (decision.rule !== 'bitmap-both' && decision.rule !== 'history-both') return decision;
+  // An operator's word that cannot be followed is still not one to overrule.
+  if (self.discardMyData || peer.discardMyData) return decision;
+  const commonMarks = decision.rule === 'bitmap-both';
+  const outcome = settleSplitBrain(self, peer, selfSortsFirst, commonMarks);
+  switch (outcome.kind) {
+    case 'disconnect':
+      return decision;
+    case 'mismatch':
+      return { rule: 'after-sb-mismatch', verdict: { kind: 'split-brain' } };
+    case 'undecided':
+      return { rule: 'after-sb-undecided', verdict: { kind: 'split-brain' } };
+    case 'discard': {
+      const { setting, loser } = outcome;
+      return sync(`${setting}-discard-${loser}`, loser === 'self' ? 'peer' : 'self', !commonMarks);
+    }
+    default:
+      return outcome satisfies never;
+  }
 }
 
 /** A source must have whole data; a Primary that is to be overwritten has been superseded, or followed the source. */

@@ -76,6 +76,10 @@ export class Inbound {
       case 'handoverRequest':
       case 'handoverReply':
         return core.roles.onPacket(packet);
+      case 'giveUpRequest':
+      case 'giveUpReply':
+      case 'giveUpEnded':
+        return core.givingUp.onPacket(packet);
       case 'grow':
       case 'grown':
         return core.resize.onPacket(packet);
@@ -86,6 +90,8 @@ export class Inbound {
       case 'resyncRequest':
       case 'resyncData':
       case 'resyncFailed':
+      case 'digestRequest':
+      case 'resyncSame':
       case 'resyncStable':
       case 'syncFinished':
       case 'newGeneration':
@@ -98,6 +104,14 @@ export class Inbound {
       case 'resyncPause':
       case 'invalidate':
         return core.session.onPacket(packet, payload);
+      case 'verifyStart':
+      case 'verifyRequest':
+      case 'verifyPoint':
+      case 'verifyDigests':
+      case 'verifyFailed':
+      case 'verifyFound':
+      case 'verifyEnd':
+        return core.verify.onPacket(packet, payload);
       default:
         return packet satisfies never;
     }

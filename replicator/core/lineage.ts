@@ -31,10 +31,14 @@ export class Lineage {
     if (connection.phase.kind !== 'syncSource') return;
     if (core.outOfSync.blocks > 0)
       return core.session.breakProtocol(`syncFinished with ${core.outOfSync.blocks} blocks not proven`);
-    connection.phase.sync.end();
+    const { sync } = connection.phase;
+    sync.end();
     connection.phase = { kind: 'established' };
     connection.peer = { ...connection.peer, disk: 'UpToDate' };
-    core.out.decide('resync', 'finished', 'the peer is UpToDate', { current: formatGeneration(current) });
+    core.out.decide('resync', 'finished', 'the peer is UpToDate', {
+      current: formatGeneration(current),
+      ...sync.tally.facts(),
+    });
     core.out.log('info', 'resync finished, the peer is UpToDate');
     core.changed();
     const { superblock } = core.meta;
@@ -72,6 +76,7 @@ export class Lineage {
         now.phase = { kind: 'established' };
         core.out.decide('resync', 'finished', 'this node is UpToDate', {
           current: formatGeneration(current),
+          ...sync.tally.facts(),
         });
         core.out.log('info', 'resync finished, this node is UpToDate');
         if (core.role === 'Primary') core.solo.armShared(current);
@@ -107,8 +112,20 @@ export class Lineage {
     if (connection.phase.kind !== 'established' || !core.hasDisk) return;
     connection.peer = { ...connection.peer, disk: 'Diskless' };
     const unblock = core.inbound.block();
+    // What was acknowledged by both may be in this cache alone by now; nothing is acknowledged on the strength of this copy
+    // before it is stable.
+    core.disk.flush((outcome) => {
+      if (outcome === 'failed') core.disks.fail('a flush of the backing device failed');
+      // After the end of the session the Primary has nobody to go on with, and the next handshake decides.
+      if (core.connection !== connection || !core.hasDisk) return unblock();
+      this.#recordOnlyCopy(current, history, unblock);
+    });
+  }
+
+  #recordOnlyCopy(current: Generation, history: readonly Generation[], unblock: () => void): void {
+    const core = this.#core;
     const { superblock } = core.meta;
-    const lineage = descend(superblock, current);
+    const lineage = descend(superblock, current, false);
     core.meta.update(
       {
         ...lineage,

@@ -41,6 +41,7 @@ export class Liveness {
     const oldest = Math.min(
       core.writes.oldestUnansweredMs() ?? Infinity,
       core.flushes.oldestUnansweredMs() ?? Infinity,
+      core.reads.oldestUnansweredMs() ?? Infinity,
     );
     if (out.nowMs - oldest > options.ackTimeoutMs) {
       return this.#giveUp(connection, `a request is unanswered for ${options.ackTimeoutMs} ms`);
@@ -49,6 +50,7 @@ export class Liveness {
       connection.lastPingMs = out.nowMs;
       core.send({ kind: 'ping' });
     }
+    core.verify.onTick();
     if (phase.kind === 'syncTarget') phase.sync.pump();
     if (phase.kind === 'syncSource' || phase.kind === 'syncTarget') core.changed();
     if (phase.kind === 'syncSource' && core.outOfSync.hasUnsaved && core.meta.isIdle) {

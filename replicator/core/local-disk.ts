@@ -3,12 +3,13 @@
  * reach the disk in the order in which they were asked for, and flushes that know which epoch they cover.
  */
 import type { DiskOutcome } from './event.ts';
-import type { MirrorOp, Payload } from './packet.ts';
+import type { Digests, MirrorOp, Payload } from './packet.ts';
 import type { Out } from './out.ts';
 import { assert } from './out.ts';
 import { RangeLocks } from './range-locks.ts';
 
 export type WrittenThen = (outcome: DiskOutcome) => void;
+export type DigestThen = (digests: Digests | null) => void;
 /** `holeBytes`: null when the hole is all of the range. */
 export type ReadThen = (payload: Payload | null, hole: boolean, holeBytes: number | null) => void;
 
@@ -18,6 +19,7 @@ export class LocalDisk {
   readonly #granted = new Map<number, () => void>();
   readonly #writes = new Map<number, WrittenThen>();
   readonly #reads = new Map<number, ReadThen>();
+  readonly #digests = new Map<number, DigestThen>();
   readonly #flushes = new Map<number, WrittenThen>();
 
   constructor(out: Out) {
@@ -60,6 +62,13 @@ export class LocalDisk {
     this.#out.emit({ kind: 'readLocal', id, offset, length, wantHole });
   }
 
+  /** The caller holds the range, which begins with a block. */
+  digest(offset: number, length: number, then: DigestThen): void {
+    const id = this.#out.newId();
+    this.#digests.set(id, then);
+    this.#out.emit({ kind: 'digestLocal', id, offset, length });
+  }
+
   flush(then: WrittenThen): void {
     const id = this.#out.newId();
     this.#flushes.set(id, then);
@@ -72,6 +81,10 @@ export class LocalDisk {
 
   onRead(id: number, payload: Payload | null, hole: boolean, holeBytes: number | null): void {
     take(this.#reads, id, 'read')(payload, hole, holeBytes);
+  }
+
+  onDigested(id: number, digests: Digests | null): void {
+    take(this.#digests, id, 'digest')(digests);
   }
 
   onFlushed(id: number, outcome: DiskOutcome): void {

@@ -81,11 +81,24 @@ function nothing(): void {
 export function descend(
   superblock: Superblock,
   current: Generation,
-): Pick<Superblock, 'current' | 'bitmap' | 'history'> {
+  asPrimary: boolean,
+): Pick<Superblock, 'current' | 'bitmap' | 'partedAsPrimary' | 'history'> {
   return {
     current,
-    bitmap: appendGeneration(superblock.bitmap, superblock.current),
+    ...keepDifferences(superblock, superblock.current, asPrimary),
     history: prependHistory(superblock.history, [superblock.current]),
+  };
+}
+
+/** From `generation` on the bitmap holds every difference. With the first one of them, the copies part. */
+export function keepDifferences(
+  superblock: Superblock,
+  generation: Generation,
+  asPrimary: boolean,
+): Pick<Superblock, 'bitmap' | 'partedAsPrimary'> {
+  return {
+    bitmap: appendGeneration(superblock.bitmap, generation),
+    partedAsPrimary: superblock.bitmap.length === 0 ? asPrimary : superblock.partedAsPrimary,
   };
 }
 

@@ -24,6 +24,8 @@ export interface Superblock {
    * is one of these with no more than the marked blocks different. Oldest first; empty when none.
    */
   readonly bitmap: readonly Generation[];
+  /** This node was Primary when it began to keep `bitmap`: when the copies parted. Means nothing while that is empty. */
+  readonly partedAsPrimary: boolean;
   /** Earlier generations, newest first, at most `maxHistory`. */
   readonly history: readonly Generation[];
   readonly disk: RecordedDisk;

@@ -1,4 +1,5 @@
 /** Collects the effects of one step, in order, and hands out ids for what comes back as an event. */
+import type { Decision } from './decision.ts';
 import type { Effect } from './effect.ts';
 
 export class Out {
@@ -26,7 +27,7 @@ export class Out {
   }
 
   decide(
-    kind: 'handshake' | 'promotion' | 'resync' | 'peer-loss',
+    kind: Decision['kind'],
     rule: string,
     result: string,
     inputs: Readonly<Record<string, string | number | boolean>>,

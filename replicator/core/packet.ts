@@ -2,6 +2,7 @@
  * The packets of the peer link as values. replicator/wire encodes them; sequence, checksum and framing are its
  * business. Packets of one session arrive in order, once, or not at all (then the session is over).
  */
+import type { AfterSb1pri, AfterSb2pri, Agreed0pri } from './after-split-brain.ts';
 import type { Refusal } from './refusal.ts';
 import type { DiskState, Generation, Protocol, Role } from './vocabulary.ts';
 import type { Origin } from './metadata.ts';
@@ -9,6 +10,12 @@ import type { Origin } from './metadata.ts';
 /** Opaque bytes: a Buffer in production, a model in the simulator. The core only ever asks for the length. */
 export interface Payload {
   readonly byteLength: number;
+}
+
+/** Strong hashes of consecutive blocks, `digestBytes` each, in order. Made and compared by the driver. */
+export interface Digests extends Payload {
+  /** Where `other`, as many hashes that the peer sent, tells another one: blocks counted from the first, ascending. */
+  differing(other: Payload): readonly BlockRun[];
 }
 
 /** All that the handshake decision rests on. Sent by both sides first, and nothing else before it. */
@@ -30,6 +37,11 @@ export interface PeerState {
   /** Blocks marked in this side's bitmap. */
   readonly dirtyBlocks: number;
   readonly discardMyData: boolean;
+  /** Means something while `bitmap` is not empty. */
+  readonly partedAsPrimary: boolean;
+  readonly 'after-sb-0pri': Agreed0pri;
+  readonly 'after-sb-1pri': AfterSb1pri;
+  readonly 'after-sb-2pri': AfterSb2pri;
 }
 
 export type MirrorOp = 'write' | 'trim' | 'zeroes';
@@ -51,7 +63,11 @@ export type Packet =
       readonly length: number;
       readonly zero: boolean;
     }
-  /** The source cannot read that range. */
+  /** As `resyncRequest`, with the hashes of the target's blocks as payload: only what differs is to be sent. */
+  | { readonly kind: 'digestRequest'; readonly id: number; readonly offset: number; readonly length: number }
+  /** These blocks of a `digestRequest` are equal. The rest of it follows as `resyncData`. */
+  | { readonly kind: 'resyncSame'; readonly id: number; readonly runs: readonly BlockRun[] }
+  /** The source cannot read that range, or a part of what is left of it. */
   | { readonly kind: 'resyncFailed'; readonly id: number }
   /** Target to source: these blocks are written and flushed at the target (the proof that clears their bits). */
   | { readonly kind: 'resyncStable'; readonly runs: readonly BlockRun[] }
@@ -99,6 +115,11 @@ export type Packet =
       readonly dryRun: boolean;
     }
   | { readonly kind: 'handoverReply'; readonly id: number; readonly refusal: Refusal | null }
+  /** May the sender give up its copy? Granted: the receiver's is on stable storage, and stays (giving-up.ts). */
+  | { readonly kind: 'giveUpRequest'; readonly id: number }
+  | { readonly kind: 'giveUpReply'; readonly id: number; readonly granted: boolean }
+  /** The sender's copy stays after all. */
+  | { readonly kind: 'giveUpEnded' }
   /** Leaving on purpose. `outdate`: the sender stays Primary, so the receiver's data is about to be outdated. */
   | {
       readonly kind: 'goodbye';
@@ -113,6 +134,26 @@ export type Packet =
   /** The receiver is to grow, and to answer when that is on record there; the sender's backing has grown already. */
   | { readonly kind: 'grow'; readonly id: number; readonly sizeBytes: number }
   | { readonly kind: 'grown'; readonly id: number; readonly refusal: Refusal | null }
+  /** The sender compares both copies, from here on until `verifyEnd`. */
+  | { readonly kind: 'verifyStart' }
+  /** Hash this range. `mark`: say `verifyPoint` in the step that fixes what is hashed. */
+  | {
+      readonly kind: 'verifyRequest';
+      readonly id: number;
+      readonly offset: number;
+      readonly length: number;
+      readonly mark: boolean;
+    }
+  /** Writes before this in the stream are in the hashes that follow, writes after it are not. */
+  | { readonly kind: 'verifyPoint'; readonly id: number }
+  /** The hashes are the payload. */
+  | { readonly kind: 'verifyDigests'; readonly id: number }
+  /** The range cannot be read. */
+  | { readonly kind: 'verifyFailed'; readonly id: number }
+  /** These blocks of the receiver's are to be copied again from the sender: runs, ascending. The last packet has `last`. */
+  | { readonly kind: 'verifyFound'; readonly runs: readonly BlockRun[]; readonly last: boolean }
+  /** The verify is over; from the node that does not run it: it is to stop. */
+  | { readonly kind: 'verifyEnd' }
   | { readonly kind: 'ping' }
   | { readonly kind: 'pong' };
 
@@ -125,4 +166,10 @@ export interface BlockRun {
 export type PacketKind = Packet['kind'];
 
 /** Packets that carry a payload, whose length is not part of the packet itself. */
-export const payloadKinds: ReadonlySet<PacketKind> = new Set(['write', 'resyncData', 'readData']);
+export const payloadKinds: ReadonlySet<PacketKind> = new Set([
+  'write',
+  'resyncData',
+  'readData',
+  'digestRequest',
+  'verifyDigests',
+]);

@@ -4,12 +4,13 @@
  */
 import { whenActive } from './activity-log-pump.ts';
 import type { Core } from './core.ts';
+import type { DiskOutcome } from './event.ts';
 import type { Packet, Payload } from './packet.ts';
 
 type WritePacket = Extract<Packet, { kind: 'write' }>;
 
 interface WaitingFlush {
-  readonly epoch: number;
+  readonly then: (outcome: DiskOutcome) => void;
   /** The last write before it in the stream. */
   readonly afterSeq: number;
 }
@@ -108,7 +109,14 @@ export class PeerWrites {
 
   onFlush(epoch: number): void {
     if (!this.#core.hasDisk) return this.#core.send({ kind: 'flushFailed', epoch });
-    this.#flushes.push({ epoch, afterSeq: this.#lastSeq });
+    this.flushBehind((outcome) =>
+      this.#core.send({ kind: outcome === 'ok' ? 'flushed' : 'flushFailed', epoch }),
+    );
+  }
+
+  /** Flushes this disk behind every write that has arrived in this session. `then` does not run after its end. */
+  flushBehind(then: (outcome: DiskOutcome) => void): void {
+    this.#flushes.push({ then, afterSeq: this.#lastSeq });
     this.#startFlushes();
   }
 
@@ -124,7 +132,7 @@ export class PeerWrites {
       core.disk.flush((outcome) => {
         if (outcome === 'failed') core.disks.fail('a flush of the backing device failed');
         if (session !== this.#session) return;
-        core.send({ kind: outcome === 'ok' ? 'flushed' : 'flushFailed', epoch: flush.epoch });
+        flush.then(outcome);
       });
     }
   }

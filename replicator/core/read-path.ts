@@ -1,6 +1,6 @@
 /**
  * Reads of clients on the Primary. Blocks that are out of sync on this node are never served from its disk (W6): they
- * are read from the peer, or the read waits. A failed local read is answered by the peer, and the disk is detached (W9).
+ * are read from the peer, or the read waits. A failed local read is answered by the peer, and repaired from it (W9).
  */
 import type { Core } from './core.ts';
 import type { Payload } from './packet.ts';
@@ -11,11 +11,24 @@ interface ClientRead {
   readonly length: number;
 }
 
+/** What the peer answers; `gone` when its session ends first. */
+export type PeerAnswer =
+  | { readonly kind: 'data'; readonly payload: Payload }
+  | { readonly kind: 'failed' }
+  | { readonly kind: 'gone' };
+
+interface PeerRead {
+  readonly length: number;
+  readonly sinceMs: number;
+  readonly then: (answer: PeerAnswer) => void;
+}
+
 export class ReadPath {
   readonly #core: Core;
   /** Asked of the peer in this session, by packet id. */
-  readonly #remote = new Map<number, ClientRead>();
-  #local = 0;
+  readonly #remote = new Map<number, PeerRead>();
+  /** Reads of clients that a disk, this one or the peer's, is busy with. */
+  #underWay = 0;
 
   constructor(core: Core) {
     this.#core = core;
@@ -39,71 +52,101 @@ export class ReadPath {
         (outcome) => core.complete(read.id, outcome),
       );
     }
-    if (this.#isHere(read)) return this.#readLocal(read);
+    if (this.isHere(read.offset, read.length)) return this.#readLocal(read);
     this.#readPeer(read);
   }
 
-  #isHere(read: ClientRead): boolean {
+  /** Whether this disk holds the range's newest data. */
+  isHere(offset: number, length: number): boolean {
     const core = this.#core;
     if (core.diskState === 'UpToDate') return true;
     // A resync target knows which of its blocks are good.
     const { connection } = core;
     const isTarget = connection.conn === 'Connected' && connection.phase.kind === 'syncTarget';
-    return isTarget && core.diskState === 'Inconsistent' && !core.outOfSync.isDirty(read.offset, read.length);
+    return isTarget && core.diskState === 'Inconsistent' && !core.outOfSync.isDirty(offset, length);
   }
 
   #readLocal(read: ClientRead): void {
     const core = this.#core;
-    this.#local++;
+    this.#underWay++;
     core.disk.read(read.offset, read.length, false, (payload) => {
-      this.#local--;
+      this.#underWay--;
       if (payload !== null) core.complete(read.id, null, payload);
-      else if (!core.isPeerUpToDate) core.complete(read.id, 'EIO');
-      else {
-        core.disks.fail('a read from the backing device failed');
-        this.#start(read);
-      }
+      else this.#onLocalFailed(read);
       if (core.demoting) core.roles.onDrained();
     });
   }
 
+  #onLocalFailed(read: ClientRead): void {
+    const core = this.#core;
+    if (core.role !== 'Primary') return core.complete(read.id, 'ESHUTDOWN');
+    if (!core.isPeerUpToDate) return core.complete(read.id, 'EIO');
+    if (!core.hasDisk) return this.#start(read);
+    this.#readPeer(read);
+    core.repairs.begin(read.offset, read.length);
+  }
+
   #readPeer(read: ClientRead): void {
     const core = this.#core;
+    this.#underWay++;
+    this.fetch(read.offset, read.length, (answer) => {
+      this.#underWay--;
+      // What was asked of a peer that is gone is asked again, wherever the data is then.
+      if (answer.kind === 'gone') this.#start(read);
+      else if (answer.kind === 'data') core.complete(read.id, null, answer.payload);
+      else core.complete(read.id, 'EIO');
+      if (core.demoting) core.roles.onDrained();
+    });
+  }
+
+  /** Asks the peer, behind every write sent to it so far. Answers an id for `forget`. */
+  fetch(offset: number, length: number, then: (answer: PeerAnswer) => void): number {
+    const core = this.#core;
     const id = core.out.newId();
-    this.#remote.set(id, read);
-    core.send({ kind: 'read', id, offset: read.offset, length: read.length });
+    this.#remote.set(id, { length, sinceMs: core.out.nowMs, then });
+    core.send({ kind: 'read', id, offset, length });
+    return id;
+  }
+
+  /** Nobody waits for this answer any more. */
+  forget(id: number): void {
+    this.#remote.delete(id);
   }
 
   onReadData(id: number, payload: Payload | null): void {
     const read = this.#remote.get(id);
     if (read === undefined) return;
-    this.#remote.delete(id);
     if (payload === null || payload.byteLength !== read.length) {
+      // The end of the session answers this read too.
       return this.#core.session.breakProtocol(
         `readData carries ${payload?.byteLength ?? 0} bytes, asked for ${read.length}`,
       );
     }
-    this.#core.complete(read.id, null, payload);
-    if (this.#core.demoting) this.#core.roles.onDrained();
+    this.#remote.delete(id);
+    read.then({ kind: 'data', payload });
   }
 
   onReadFailed(id: number): void {
     const read = this.#remote.get(id);
     if (read === undefined) return;
     this.#remote.delete(id);
-    this.#core.complete(read.id, 'EIO');
-    if (this.#core.demoting) this.#core.roles.onDrained();
+    read.then({ kind: 'failed' });
   }
 
-  /** What was asked of a peer that is gone is asked again, wherever the data is then. */
   onSessionEnded(): void {
     const reads = [...this.#remote.values()];
     this.#remote.clear();
-    for (const read of reads) this.#start(read);
+    for (const { then } of reads) then({ kind: 'gone' });
+  }
+
+  /** When the oldest read that the peer has not answered was asked; null when there is none. */
+  oldestUnansweredMs(): number | null {
+    for (const { sinceMs } of this.#remote.values()) return sinceMs;
+    return null;
   }
 
   get isIdle(): boolean {
-    return this.#remote.size === 0 && this.#local === 0;
+    return this.#underWay === 0;
   }
 
   /** The peer, a Primary, asks for data of this disk. */

@@ -8,6 +8,7 @@
  * two sizes differ; the next handshake makes the smaller node grow as well (rules grow-self and grow-peer). A node's own
  * backing beyond its recorded size never holds anything acknowledged, so it may be zeroed again at any time.
  */
+import { commandDeadlineMs } from './command.ts';
 import { isNegotiating } from './connection.ts';
 import type { Core } from './core.ts';
 import type { DiskGrowth } from './event.ts';
@@ -34,9 +35,6 @@ type State =
   /** The new size is being recorded here. */
   | { readonly kind: 'recording' };
 
-/** A command is answered after this time at the latest; zeroing a large block device may go on. */
-const commandDeadlineMs = 20_000;
-
 export class Resize {
   readonly #core: Core;
   #state: State = { kind: 'idle' };
@@ -46,6 +44,11 @@ export class Resize {
 
   constructor(core: Core) {
     this.#core = core;
+  }
+
+  /** The device is growing, or about to. */
+  get isBusy(): boolean {
+    return this.#state.kind !== 'idle';
   }
 
   /** The recorded size is about to change: no handshake may rest on it yet. */
@@ -107,6 +110,8 @@ export class Resize {
       return refuse('busy', 'a handshake with the peer is under way', 'try again in a moment');
     if (phase.kind === 'syncSource' || phase.kind === 'syncTarget')
       return refuse('resync-running', 'a resync is running', 'wait for it to end, then grow');
+    if (core.verify.part !== null)
+      return refuse('verify-running', 'a verify is running', 'wait for it to end, or stop it, then grow');
     if (phase.kind !== 'established' || core.diskState !== 'UpToDate' || peer.disk !== 'UpToDate') {
       return refuse(
         'not-up-to-date',
@@ -133,7 +138,8 @@ export class Resize {
     const isTaking = (): boolean => {
       const { connection } = core;
       const isStillOn = connection.conn === 'Connected' && connection.session === session;
-      return isStillOn && connection.phase.kind === 'established' && core.diskState === 'UpToDate';
+      const isWhole = isStillOn && connection.phase.kind === 'established' && core.diskState === 'UpToDate';
+      return isWhole && core.verify.part === null;
     };
     const reply = (refusal: Refusal | null): void => {
       const { connection } = core;
@@ -145,9 +151,9 @@ export class Resize {
     if (this.#state.kind !== 'idle')
       return reply({ code: 'busy', reason: 'it is growing just now', nextStep: 'try again in a moment' });
     const unfit: Refusal = {
-      code: 'not-up-to-date',
-      reason: `its disk is ${core.diskState}`,
-      nextStep: 'wait until both copies are UpToDate, then grow',
+      code: core.verify.part === null ? 'not-up-to-date' : 'verify-running',
+      reason: core.verify.part === null ? `its disk is ${core.diskState}` : 'a verify is running',
+      nextStep: 'wait until both copies are UpToDate and no verify is running, then grow',
     };
     if (!isTaking()) return reply(unfit);
     this.#prepare(sizeBytes, null, (outcome) => {
@@ -256,6 +262,7 @@ export class Resize {
     });
   }
 
+  /** Zeroing a large block device may go on for longer than a command may. */
   onTick(): void {
     if (this.#command === null) return;
     if (this.#core.out.nowMs - this.#command.sinceMs <= commandDeadlineMs) return;

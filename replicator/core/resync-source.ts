@@ -1,13 +1,17 @@
 /** The source's side of a resync: it answers the target's requests, and clears bits when the target proves them stable. */
+import { blocksIn, blocksTouched, bytesOf, complement, digestsBytes, shiftRuns } from './blocks.ts';
 import type { Core } from './core.ts';
-import type { BlockRun } from './packet.ts';
+import type { BlockRun, Digests, Payload } from './packet.ts';
 import type { SyncProgress } from './status.ts';
 import { assert } from './out.ts';
 import { ProgressMeter } from './progress-meter.ts';
+import { ResyncTally } from './resync-tally.ts';
+import { blockBytes } from './vocabulary.ts';
 
 export class ResyncSource {
   readonly #core: Core;
   readonly #meter: ProgressMeter;
+  readonly tally = new ResyncTally();
   #ended = false;
   /** Proofs of the target that wait for a flush of this disk. */
   #proving = 0;
@@ -24,28 +28,94 @@ export class ResyncSource {
    * write that follows in the stream comes after it on the target's disk too (W5).
    */
   onRequest(id: number, offset: number, length: number): void {
+    this.#underLock(offset, length, (release) => this.#sendRuns(id, [{ offset, length }], release));
+  }
+
+  /** As `onRequest`, less what is equal: both nodes hash the range, and blocks of equal hashes are not sent. */
+  onDigestRequest(id: number, offset: number, length: number, theirs: Payload | null): void {
+    const core = this.#core;
+    if (offset % blockBytes !== 0 || theirs?.byteLength !== digestsBytes(length)) {
+      return core.session.breakProtocol(`${theirs?.byteLength ?? 0} bytes of hashes for ${offset}+${length}`);
+    }
+    this.#underLock(offset, length, (release) =>
+      core.disk.digest(offset, length, (ours) => {
+        if (!this.#ended && ours !== null)
+          return this.#sendDifferences(id, offset, length, ours, theirs, release);
+        if (!this.#ended) core.send({ kind: 'resyncFailed', id });
+        release();
+      }),
+    );
+  }
+
+  #underLock(offset: number, length: number, then: (release: () => void) => void): void {
     const core = this.#core;
     if (offset < 0 || length <= 0 || offset + length > core.options.sizeBytes) {
       return core.session.breakProtocol(`resync request ${offset}+${length} beyond the device`);
     }
     const key = core.out.newId();
-    core.disk.lock(key, offset, length, 'shared', () => this.#answer(key, id, offset, offset + length));
+    const release = (): void => core.disk.unlock(key);
+    core.disk.lock(key, offset, length, 'shared', () => {
+      if (this.#ended) release();
+      else then(release);
+    });
+  }
+
+  #sendDifferences(
+    id: number,
+    offset: number,
+    length: number,
+    ours: Digests,
+    theirs: Payload,
+    release: () => void,
+  ): void {
+    const core = this.#core;
+    const whole = blocksTouched(offset, length);
+    const differing = shiftRuns(ours.differing(theirs), whole.first);
+    const same = complement(whole, differing);
+    if (same.length > 0) {
+      core.send({ kind: 'resyncSame', id, runs: same });
+      this.tally.equalBlocks += blocksIn(same);
+    }
+    this.#sendRuns(
+      id,
+      differing.map((run) => bytesOf(run, core.options.sizeBytes)),
+      release,
+    );
+  }
+
+  /** A range that cannot be read fails the request, once the others have been answered. */
+  #sendRuns(
+    id: number,
+    ranges: readonly { readonly offset: number; readonly length: number }[],
+    release: () => void,
+  ): void {
+    const core = this.#core;
+    let left = ranges.length;
+    let failed = false;
+    if (left === 0) return release();
+    for (const { offset, length } of ranges) {
+      this.#sendPieces(id, offset, offset + length, (isWhole) => {
+        failed ||= !isWhole;
+        if (--left > 0) return;
+        if (failed && !this.#ended) core.send({ kind: 'resyncFailed', id });
+        release();
+      });
+    }
   }
 
   /** Data and holes of the range in turn, so that what is a hole here becomes one there. */
-  #answer(key: number, id: number, offset: number, end: number): void {
+  #sendPieces(id: number, offset: number, end: number, done: (isWhole: boolean) => void): void {
     const core = this.#core;
-    if (this.#ended || offset === end) return core.disk.unlock(key);
+    if (this.#ended || offset === end) return done(true);
     core.disk.read(offset, end - offset, true, (payload, hole, holeBytes) => {
-      if (this.#ended) return core.disk.unlock(key);
       const length = hole ? (holeBytes ?? end - offset) : (payload?.byteLength ?? 0);
-      if (length === 0) {
-        core.send({ kind: 'resyncFailed', id });
-        return core.disk.unlock(key);
-      }
+      if (length === 0) return done(false);
       assert(length > 0 && offset + length <= end, `a read of ${end - offset} bytes answered ${length}`);
-      core.send({ kind: 'resyncData', id, offset, length, zero: hole }, payload);
-      this.#answer(key, id, offset + length, end);
+      if (!this.#ended) {
+        core.send({ kind: 'resyncData', id, offset, length, zero: hole }, payload);
+        this.tally.copied(length, payload);
+      }
+      this.#sendPieces(id, offset + length, end, done);
     });
   }
 

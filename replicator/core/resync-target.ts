@@ -1,10 +1,17 @@
 /**
  * The target's side of a resync: it asks for what is marked, a window at a time, writes it, flushes, and only then clears
  * the bits and tells the source. Each block is asked for once per pass; what failed is asked for again in the next.
+ *
+ * With `comparesHashes` it sends the hashes of its blocks along, and the source says of equal ones that they are. Those
+ * take the same way as written ones: what was hashed may have been in a cache. The hashes may be older than a mirrored
+ * write that arrives before the answer: that write is part of what the source hashed, and overwrites here what it
+ * overwrote there, so that blocks equal without it are equal with it.
  */
+import { blocksIn, blocksTouched, bytesOf, withoutRun } from './blocks.ts';
 import type { Core } from './core.ts';
 import type { BlockRun, Payload } from './packet.ts';
 import { ProgressMeter } from './progress-meter.ts';
+import { ResyncTally } from './resync-tally.ts';
 import type { SyncProgress } from './status.ts';
 import type { Generation } from './vocabulary.ts';
 import { blockBytes } from './vocabulary.ts';
@@ -17,17 +24,20 @@ interface Request {
   readonly run: BlockRun;
   /** Client writes of this node (a Primary that is a target) that wait for the range. */
   readonly waiting: (() => void)[];
-  readonly lengthBytes: number;
-  /** From its beginning: the source answers in ascending pieces of data and holes. */
-  arrivedBytes: number;
-  /** Pieces that are on their way to the disk. */
+  /** What the source has not answered, ascending. */
+  due: readonly BlockRun[];
+  /** Answers that are being written. */
   writing: number;
+  /** It carried hashes, so that the source may say of blocks that they are equal. */
+  hashed: boolean;
 }
 
 export class ResyncTarget {
   readonly #core: Core;
   readonly #meter: ProgressMeter;
   readonly #requests = new Map<number, Request>();
+  readonly #comparesHashes: boolean;
+  readonly tally = new ResyncTally();
   /** What the source's data is called; changes when a Primary source begins a new generation meanwhile. */
   sourceCurrent: Generation;
   sourceHistory: readonly Generation[];
@@ -40,10 +50,18 @@ export class ResyncTarget {
   #written: BlockRun[] = [];
   #writtenBytes = 0;
   #flushing = false;
+  /** One range at a time is hashed: a mirrored write waits for no more than that. */
+  #hashing = false;
   #state: 'running' | 'finishing' | 'ended' = 'running';
 
-  constructor(core: Core, sourceCurrent: Generation, sourceHistory: readonly Generation[]) {
+  constructor(
+    core: Core,
+    sourceCurrent: Generation,
+    sourceHistory: readonly Generation[],
+    comparesHashes: boolean,
+  ) {
     this.#core = core;
+    this.#comparesHashes = comparesHashes;
     this.sourceCurrent = sourceCurrent;
     this.sourceHistory = sourceHistory;
     this.#meter = new ProgressMeter(core.outOfSync.bytes, core.out.nowMs);
@@ -55,6 +73,7 @@ export class ResyncTarget {
     const core = this.#core;
     while (
       !this.isPaused &&
+      !this.#hashing &&
       this.#requests.size < maxRequests &&
       this.#outstandingBytes < this.#windowBytes()
     ) {
@@ -87,28 +106,48 @@ export class ResyncTarget {
   #request(run: BlockRun): void {
     const core = this.#core;
     const id = core.out.newId();
-    const offset = run.first * blockBytes;
-    const lengthBytes = Math.min(run.count * blockBytes, core.options.sizeBytes - offset);
-    this.#requests.set(id, { run, waiting: [], lengthBytes, arrivedBytes: 0, writing: 0 });
+    const { offset, length } = bytesOf(run, core.options.sizeBytes);
+    const request = { run, waiting: [], due: [run], writing: 0, hashed: false };
+    this.#requests.set(id, request);
     this.#outstandingBytes += run.count * blockBytes;
-    core.send({ kind: 'resyncRequest', id, offset, length: lengthBytes });
+    if (this.#comparesHashes) return this.#sendHashes(id, request, offset, length);
+    core.send({ kind: 'resyncRequest', id, offset, length });
+  }
+
+  #sendHashes(id: number, request: Request, offset: number, length: number): void {
+    const core = this.#core;
+    const key = core.out.newId();
+    this.#hashing = true;
+    core.disk.lock(key, offset, length, 'shared', () => {
+      if (this.#state === 'ended' || !core.hasDisk) return core.disk.unlock(key);
+      core.disk.digest(offset, length, (digests) => {
+        core.disk.unlock(key);
+        if (this.#state === 'ended') return;
+        this.#hashing = false;
+        request.hashed = digests !== null;
+        // What cannot be read here is copied, and thereby written anew.
+        if (digests === null) core.send({ kind: 'resyncRequest', id, offset, length });
+        else core.send({ kind: 'digestRequest', id, offset, length }, digests);
+        this.pump();
+      });
+    });
   }
 
   onData(id: number, offset: number, length: number, zero: boolean, payload: Payload | null): void {
     const core = this.#core;
-    const request = this.#requests.get(id);
     if (this.#state !== 'running') return;
-    const isDue =
-      request !== undefined &&
-      offset === request.run.first * blockBytes + request.arrivedBytes &&
-      length <= request.lengthBytes - request.arrivedBytes;
-    if (!isDue) {
-      return core.session.breakProtocol(`resync data for ${offset}, which was not asked for`);
+    const run = blocksTouched(offset, length);
+    const whole = bytesOf(run, core.options.sizeBytes);
+    const request = this.#requests.get(id);
+    const due = request === undefined ? null : withoutRun(request.due, run);
+    if (request === undefined || due === null || whole.offset !== offset || whole.length !== length) {
+      return core.session.breakProtocol(`resync data for ${offset}+${length}, which was not asked for`);
     }
     if (!zero && payload?.byteLength !== length)
       return core.session.breakProtocol('resync data of the wrong length');
-    request.arrivedBytes += length;
+    request.due = due;
     request.writing++;
+    this.tally.copied(length, payload);
     const key = core.out.newId();
     core.disk.lock(key, offset, length, 'exclusive', () => {
       if (this.#state === 'ended' || !core.hasDisk) return core.disk.unlock(key);
@@ -116,15 +155,35 @@ export class ResyncTarget {
         core.disk.unlock(key);
         if (this.#state === 'ended') return;
         if (outcome === 'failed') return core.disks.fail('a resync write to the backing device failed');
+        this.#written.push(run);
+        this.#writtenBytes += length;
         request.writing--;
-        const isWhole = request.writing === 0 && request.arrivedBytes === request.lengthBytes;
-        // The source may have failed to read the rest: then it is not this request's any more.
-        if (!isWhole || this.#requests.get(id) !== request) return;
-        this.#written.push(request.run);
-        this.#writtenBytes += request.lengthBytes;
-        this.#release(id, request);
+        this.#releaseIfDone(id, request);
       });
     });
+  }
+
+  onSame(id: number, runs: readonly BlockRun[]): void {
+    if (this.#state !== 'running') return;
+    const request = this.#requests.get(id);
+    const { session } = this.#core;
+    if (request === undefined || !request.hashed) return session.breakProtocol('equal blocks without hashes');
+    for (const run of runs) {
+      const due = withoutRun(request.due, run);
+      if (due === null)
+        return session.breakProtocol(`blocks ${run.first}+${run.count} are equal, which was not asked`);
+      request.due = due;
+    }
+    this.#written.push(...runs);
+    this.#writtenBytes += blocksIn(runs) * blockBytes;
+    this.tally.equalBlocks += blocksIn(runs);
+    this.#releaseIfDone(id, request);
+  }
+
+  #releaseIfDone(id: number, request: Request): void {
+    // The source may have failed the rest of it meanwhile.
+    if (request.due.length > 0 || request.writing > 0 || !this.#requests.has(id)) return;
+    this.#release(id, request);
   }
 
   /** The source could not read it: the block stays marked, and is asked for again after the rest. */
@@ -133,7 +192,7 @@ export class ResyncTarget {
     if (request === undefined) return;
     this.#core.out.log(
       'error',
-      `resync: the source cannot read ${request.run.count} blocks from ${request.run.first}`,
+      `resync: the source cannot read all of ${request.run.count} blocks from ${request.run.first}`,
     );
     this.#hasFailed = true;
     this.#release(id, request);

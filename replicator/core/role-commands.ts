@@ -2,6 +2,7 @@
  * Promote, demote, failover (design.md, W8), and the two-node agreement behind them: while connected, a node becomes
  * Primary only after the other has granted it, and refuses its own promotion from then until it hears how that ended.
  */
+import { commandDeadlineMs } from './command.ts';
 import { isNegotiating } from './connection.ts';
 import type { Core } from './core.ts';
 import { descend } from './metadata-keeper.ts';
@@ -14,9 +15,6 @@ type RolePacket = Extract<
   { kind: 'promoteRequest' | 'promoteReply' | 'handoverRequest' | 'handoverReply' }
 >;
 type Answer = (result: CommandResult) => void;
-
-/** A command may wait this long for a handshake, the peer or clients before it is refused as `busy`. */
-const commandDeadlineMs = 20_000;
 
 type Step =
   | { readonly kind: 'none' }
@@ -50,10 +48,7 @@ export class RoleCommands {
   promote(force: boolean, dryRun: boolean, answer: Answer): void {
     if (this.#isPostponed(() => this.promote(force, dryRun, answer), answer)) return;
     const core = this.#core;
-    if (core.role === 'Primary') {
-      if (force && !dryRun) core.solo.goOnAlone();
-      return answer(done('already Primary'));
-    }
+    if (core.role === 'Primary') return this.#promotePrimary(force, dryRun, answer);
     const refusal = this.#whyNotPromote(force);
     core.out.decide(
       'promotion',
@@ -68,12 +63,97 @@ export class RoleCommands {
     if (refusal !== null) return answer(refusal);
     if (dryRun) return answer(done('would become Primary', this.#givenUp(force)));
     if (!core.isMirrored) return this.#become(false, [], answer);
-    if (core.connection.conn !== 'Connected') return this.#becomeAlone(answer);
+    if (core.connection.conn !== 'Connected') return this.#becomeAlone(this.#givenUp(true), answer);
     const { connection } = core;
-    if (!core.hasData && connection.phase.kind === 'idle') return this.#becomeAlone(answer);
+    if (!core.hasData && connection.phase.kind === 'idle') return this.#becomeAlone([], answer);
     const id = core.out.newId();
     this.#step = { kind: 'promoting', id, answer, sinceMs: core.out.nowMs };
     core.send({ kind: 'promoteRequest', id });
+  }
+
+  /** Already in the role, there may still be something to decide: to go on without the peer, or on a disk that is behind. */
+  #promotePrimary(force: boolean, dryRun: boolean, answer: Answer): void {
+    const core = this.#core;
+    const peer = core.options.peerName ?? 'the peer';
+    if (core.solo.isSuspended) return this.#goOnAlone(peer, force, dryRun, answer);
+    if (core.hasData) return answer(done('already Primary'));
+    if (this.#step.kind !== 'none')
+      return answer(refuse('busy', 'another change of role is under way', 'try again when it is done'));
+    if (!core.hasDisk) {
+      return answer(
+        refuse(
+          'no-disk',
+          'this Primary has no disk, and no UpToDate one in reach',
+          core.isMirrored ? `attach the disk, or connect to ${peer}` : 'attach the disk',
+        ),
+      );
+    }
+    if (!force) {
+      return answer(
+        refuse(
+          'not-up-to-date',
+          `the disk of this Primary is ${core.diskState}, and no UpToDate one is in reach: I/O waits`,
+          `connect to ${peer} or attach its disk if that is newer, or force, which makes the disk here the newest`,
+        ),
+      );
+    }
+    const givenUp = [
+      ...(core.connection.conn === 'Connected' ? [] : this.#givenUp(true)),
+      ...this.#givenUpHere(peer),
+    ];
+    if (dryRun) return answer(done('would make the disk here the newest', givenUp));
+    this.#becomeAlone(givenUp, answer);
+  }
+
+  #givenUpHere(peer: string): readonly string[] {
+    const core = this.#core;
+    const given = [`what ${peer} has of the data and the ${core.diskState} disk here has not`];
+    if (this.#isOlderThanShown) given.push('the connections of clients, which have seen newer data');
+    return given;
+  }
+
+  /** The clients of this Primary were answered from newer data than this disk holds. */
+  get #isOlderThanShown(): boolean {
+    const core = this.#core;
+    return core.role === 'Primary' && core.exposed !== core.meta.superblock.current;
+  }
+
+  #goOnAlone(peer: string, force: boolean, dryRun: boolean, answer: Answer): void {
+    const core = this.#core;
+    if (!force) {
+      return answer(
+        refuse(
+          'suspended',
+          `${peer} is lost, and I/O waits for it (policy onPeerLoss=suspend)`,
+          `bring ${peer} back, or make sure that it is down and repeat this with force to go on alone`,
+        ),
+      );
+    }
+    const givenUp = [
+      `the second copy: ${peer} lacks all that is written from here on, until it has resynced`,
+      `certainty that ${peer} is not Primary: if it is and cannot be asked, this is a split brain`,
+    ];
+    if (dryRun) return answer(done('would go on alone', givenUp));
+    core.solo.goOnAlone((outcome) => {
+      switch (outcome) {
+        case 'alone':
+          return answer(done('Primary, going on alone', givenUp));
+        case 'superseded':
+          return answer(
+            refuse(
+              'peer-is-primary',
+              `${peer} has taken over meanwhile`,
+              'this node has stepped down: use it there',
+            ),
+          );
+        case 'no-disk':
+          return answer(
+            refuse('no-disk', 'the disk here has failed', `bring ${peer} back, or attach the disk`),
+          );
+        default:
+          return outcome satisfies never;
+      }
+    });
   }
 
   #whyNotPromote(force: boolean): CommandResult | null {
@@ -151,21 +231,26 @@ export class RoleCommands {
   }
 
   /** Without a peer to ask: by force, with a generation of its own from the start, so that the two can be told apart. */
-  #becomeAlone(answer: Answer): void {
+  #becomeAlone(givenUp: readonly string[], answer: Answer): void {
     const core = this.#core;
-    const givenUp = this.#givenUp(true);
     const current = core.ids.newGeneration();
     const { superblock } = core.meta;
     const relink = core.connection.conn === 'Connected';
+    const wasOlder = this.#isOlderThanShown;
     this.#step = { kind: 'recording' };
     core.meta.update(
       {
-        ...descend(superblock, current),
+        ...descend(superblock, current, false),
         ...{ origin: 'settled', disk: 'UpToDate', primary: true, writer: true, peerExcluded: true },
       },
       {},
       () => {
         core.crashedPrimary = false;
+        if (wasOlder) {
+          // What their caches hold would be a mixture of two histories with what they read from now on.
+          core.failHeld('ESHUTDOWN');
+          core.out.emit({ kind: 'serveClients', serve: false });
+        }
         core.role = 'Primary';
         core.diskState = 'UpToDate';
         core.solo.onPromoted(current, false);
@@ -173,6 +258,7 @@ export class RoleCommands {
         this.#ended();
         if (relink) core.session.restart('promoted by force');
         else core.session.introduce();
+        core.releaseHeld();
         answer(done('Primary, by force', givenUp));
       },
     );
@@ -203,6 +289,15 @@ export class RoleCommands {
     if (core.role === 'Secondary') return answer(done('already Secondary'));
     if (this.#step.kind !== 'none')
       return answer(refuse('busy', 'another change of role is under way', 'try again when it is done'));
+    if (core.solo.isSuspended && core.waitingRequests > 0 && !force) {
+      return answer(
+        refuse(
+          'suspended',
+          `${core.waitingRequests} requests of clients wait for ${core.options.peerName} (policy onPeerLoss=suspend)`,
+          'bring it back, go on alone (promote with force), or demote with force, which fails these requests',
+        ),
+      );
+    }
     if (core.clients > 0 && !force) {
       return answer(
         refuse(
@@ -223,6 +318,7 @@ export class RoleCommands {
     };
     core.serve();
     core.failHeld('ESHUTDOWN');
+    core.solo.onSteppingDown();
     this.onDrained();
   }
 

@@ -2,11 +2,12 @@
  * A session with the peer from its first packet to its end: both sides send their state, reach the same decision
  * (handshake-rules.ts), exchange bitmaps if there is something to copy, record the decision, and only then mirror.
  */
+import { agreed0pri } from './after-split-brain.ts';
 import type { Connected, Phase, StandAloneReason } from './connection.ts';
 import { isNegotiating, isReplicating } from './connection.ts';
 import type { Core } from './core.ts';
 import type { LinkDownReason } from './event.ts';
-import { describeVerdict, handshakeInputs, standApartReason } from './handshake-report.ts';
+import { describeDiscard, describeVerdict, handshakeInputs, standApartReason } from './handshake-report.ts';
 import type { HandshakeRule, Verdict } from './handshake-rules.ts';
 import { decideHandshake } from './handshake-rules.ts';
 import type { Superblock, Transaction } from './metadata.ts';
@@ -14,11 +15,18 @@ import { settleLineage } from './metadata-keeper.ts';
 import type { Packet, Payload, PeerState } from './packet.ts';
 import { assert } from './out.ts';
 import type { Refusal } from './refusal.ts';
+import { comparesHashes } from './resync-method.ts';
 import { ResyncSource } from './resync-source.ts';
 import { SyncStart } from './sync-start.ts';
 
 /** Rules by which a peer that says `refused` went StandAlone, as this node then does too. */
-const splitBrainRules: ReadonlySet<string> = new Set(['bitmap-both', 'history-both', 'two-primaries']);
+const splitBrainRules: ReadonlySet<string> = new Set([
+  'bitmap-both',
+  'history-both',
+  'two-primaries',
+  'after-sb-mismatch',
+  'after-sb-undecided',
+]);
 const unrelatedRules: ReadonlySet<string> = new Set([
   'unrelated',
   'fresh-both-data',
@@ -56,9 +64,10 @@ export class Session {
   describeState(): PeerState {
     const core = this.#core;
     const { superblock } = core.meta;
+    const { options } = core;
     return {
-      sizeBytes: core.options.sizeBytes,
-      protocol: core.options.protocol,
+      sizeBytes: options.sizeBytes,
+      protocol: options.protocol,
       role: core.role,
       disk: core.diskState,
       origin: superblock.origin,
@@ -72,6 +81,10 @@ export class Session {
       peerExcluded: superblock.peerExcluded,
       dirtyBlocks: core.outOfSync.blocks,
       discardMyData: core.discardMyData,
+      partedAsPrimary: superblock.partedAsPrimary,
+      'after-sb-0pri': agreed0pri(options['after-sb-0pri'], options.nodeName, options.peerName ?? ''),
+      'after-sb-1pri': options['after-sb-1pri'],
+      'after-sb-2pri': options['after-sb-2pri'],
     };
   }
 
@@ -128,14 +141,22 @@ export class Session {
     const core = this.#core;
     const sortsFirst = core.options.nodeName < (core.options.peerName ?? '');
     const { rule, verdict } = decideHandshake(self, peer, sortsFirst);
-    core.out.decide('handshake', rule, describeVerdict(verdict), handshakeInputs(self, peer));
+    const discard = describeDiscard(rule, self, peer, core.options);
+    if (discard !== null) core.out.log('error', discard);
+    core.out.decide('handshake', rule, discard ?? describeVerdict(verdict), handshakeInputs(self, peer));
     connection.peer = { role: peer.role, disk: peer.disk };
     connection.peerCurrent = peer.current;
     core.changed();
-    this.#follow(connection, rule, verdict, peer);
+    this.#follow(connection, rule, verdict, self, peer);
   }
 
-  #follow(connection: Connected, rule: HandshakeRule, verdict: Verdict, peer: PeerState): void {
+  #follow(
+    connection: Connected,
+    rule: HandshakeRule,
+    verdict: Verdict,
+    self: PeerState,
+    peer: PeerState,
+  ): void {
     const core = this.#core;
     switch (verdict.kind) {
       case 'in-sync':
@@ -144,12 +165,20 @@ export class Session {
       case 'sync':
         if (verdict.fenceTarget) {
           // Superseded: the one that was Primary of older data steps down and comes back as a target.
-          if (verdict.source === 'peer') core.solo.fence(`rule ${rule}: the peer's data has moved on`);
-          return;
+          if (verdict.source === 'self') return;
+          // By policy: once it has stepped down, which changes who is Primary, the decision is still this one.
+          if (rule.startsWith('after-sb-')) core.discardMyData = true;
+          return core.solo.fence(
+            `rule ${rule}: the peer's data ${rule.startsWith('after-sb-') ? 'is kept' : 'has moved on'}`,
+          );
         }
         core.discardMyData = false;
         if (verdict.source === 'self') return this.#syncStart.asSource(connection, peer, verdict.full);
-        return this.#syncStart.asTarget(connection, peer);
+        return this.#syncStart.asTarget(
+          connection,
+          peer,
+          comparesHashes(core.options.checksumResync, rule, verdict.full, self, peer),
+        );
       case 'diskless':
         return this.#recordDiskless(connection, verdict.newest, peer);
       case 'no-data':
@@ -307,6 +336,13 @@ export class Session {
       case 'resyncRequest':
         if (phase.kind === 'syncSource') phase.sync.onRequest(packet.id, packet.offset, packet.length);
         return;
+      case 'digestRequest':
+        if (phase.kind === 'syncSource')
+          phase.sync.onDigestRequest(packet.id, packet.offset, packet.length, payload);
+        return;
+      case 'resyncSame':
+        if (phase.kind === 'syncTarget') phase.sync.onSame(packet.id, packet.runs);
+        return;
       case 'resyncStable':
         if (phase.kind === 'syncSource') phase.sync.onStable(packet.runs);
         return;
@@ -349,9 +385,27 @@ export class Session {
     const wasMirroring = core.isMirroring;
     connection.peer = { role, disk };
     core.changed();
-    if (wasMirroring && !core.isMirroring) this.#onPeerDataLost();
+    core.verify.onNodesChanged();
+    if (wasMirroring && !core.isMirroring) {
+      this.#onPeerDataLost();
+      this.#secureOnlyCopy(role);
+    }
+    core.givingUp.onPeerDisk(disk === 'UpToDate');
+    core.solo.onPeerDisk();
     core.roles.onPeerChanged();
     core.releaseHeld();
+  }
+
+  /**
+   * The peer's disk has gone, and with it perhaps what was in its cache: what this one's cache holds is all there is of it.
+   * A Primary without a disk asks for the same with `peerDiskGone`.
+   */
+  #secureOnlyCopy(peerRole: PeerState['role']): void {
+    const core = this.#core;
+    if (!core.hasDisk || peerRole === 'Primary') return;
+    core.disk.flush((outcome) => {
+      if (outcome === 'failed') core.disks.fail('a flush of the backing device failed');
+    });
   }
 
   // Ending.
@@ -443,9 +497,11 @@ export class Session {
     core.out.decide('peer-loss', why, detail, { role: core.role, replicating: wasReplicating });
     this.#onPeerDataLost();
     sync?.end();
+    core.verify.onSessionEnded(detail);
     core.solo.onSessionEnded();
     core.reads.onSessionEnded();
     core.roles.onSessionEnded();
+    core.givingUp.onSessionEnded();
     core.resize.onSessionEnded();
     core.changed();
     core.releaseHeld();

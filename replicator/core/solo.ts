@@ -24,6 +24,9 @@ type State =
   /** Without a disk: the peer is recording that it holds the only copy. */
   | { readonly kind: 'handingOff'; readonly current: Generation };
 
+/** What came of an operator's word to go on alone. */
+export type WordOutcome = 'alone' | 'superseded' | 'no-disk';
+
 /** Probes that find nobody, one per tick, before a process that has stood still goes on alone. */
 const probesAfterStandstill = 5;
 
@@ -32,6 +35,8 @@ export class Solo {
   #state: State = { kind: 'idle' };
   /** Promoted and not written since: the first write begins a generation that both copies share. */
   #sharedIsDue = false;
+  /** Who said to go on alone, and waits to hear of it. */
+  #told: ((outcome: WordOutcome) => void)[] = [];
   /** Without a disk, and the peer has recorded so. */
   #handedOff = false;
 
@@ -47,6 +52,8 @@ export class Solo {
 
   onPromoted(exposed: Generation, shared: boolean): void {
     this.#core.exposed = exposed;
+    // A copy that is put to use is not given up any more, whatever was said before.
+    this.#core.discardMyData = false;
     this.#sharedIsDue = shared;
     this.#handedOff = false;
   }
@@ -118,6 +125,11 @@ export class Solo {
     this.#probe(0);
   }
 
+  /** I/O waits for the peer, as configured. */
+  get isSuspended(): boolean {
+    return this.#state.kind === 'suspended';
+  }
+
   #probe(unanswered: number): void {
     const { out } = this.#core;
     const id = out.newId();
@@ -130,9 +142,47 @@ export class Solo {
     if (this.#state.kind === 'askingAgain') this.#probe(this.#state.unanswered);
   }
 
-  /** An operator's word: go on without the peer. */
-  goOnAlone(): void {
-    if (this.#state.kind === 'suspended') this.#record('an operator said so');
+  /**
+   * An operator's word to a suspended node: go on without the peer. The operator may not know that the peer was promoted
+   * meanwhile, so it is looked for all the same.
+   */
+  goOnAlone(then: (outcome: WordOutcome) => void): void {
+    this.#told.push(then);
+    this.#probe(0);
+  }
+
+  /** Going on alone may be allowed now, or suspended from now on. */
+  onConfigured(): void {
+    const core = this.#core;
+    const { conn } = core.connection;
+    if (core.options.onPeerLoss === 'suspend') {
+      if (conn !== 'Connected') this.begin();
+    } else if (this.#state.kind === 'suspended') {
+      this.#resume();
+    }
+  }
+
+  /** Suspended no more; what waits begins anew, and asks for whatever it still needs. */
+  #resume(): void {
+    const core = this.#core;
+    this.#state = { kind: 'idle' };
+    core.changed();
+    if (core.writes.waitingForRecord + core.flushes.waitingForRecord > 0) this.begin();
+    core.releaseHeld();
+  }
+
+  /** Steps down while suspended: clients get an error for what waits, as the operator was told. */
+  onSteppingDown(): void {
+    if (this.#state.kind !== 'suspended') return;
+    this.#state = { kind: 'idle' };
+    this.#core.writes.onFenced();
+    this.#core.flushes.onFenced();
+  }
+
+  #tell(outcome: WordOutcome): void {
+    const told = this.#told;
+    this.#told = [];
+    for (const then of told) then(outcome);
   }
 
   onProbed(id: number, outcome: ProbeOutcome): void {
@@ -181,7 +231,7 @@ export class Solo {
     const core = this.#core;
     const current = core.ids.newGeneration();
     const change = { peerExcluded: true, writer: true, primary: true };
-    core.meta.update({ ...descend(core.meta.superblock, current), ...change }, {}, () => {
+    core.meta.update({ ...descend(core.meta.superblock, current, true), ...change }, {}, () => {
       const name = formatGeneration(current);
       core.out.decide('peer-loss', 'single-copy', `going on alone: ${why}`, { current: name });
       core.out.log(
@@ -201,7 +251,7 @@ export class Solo {
     this.#state = { kind: 'recording' };
     this.#sharedIsDue = false;
     core.changed();
-    core.meta.update({ ...descend(core.meta.superblock, current), writer: true }, {}, () => {
+    core.meta.update({ ...descend(core.meta.superblock, current, true), writer: true }, {}, () => {
       core.exposed = current;
       core.send({ kind: 'newGeneration', current, history: core.meta.superblock.history });
       this.#finish();
@@ -223,6 +273,7 @@ export class Solo {
   }
 
   onDiskGone(): void {
+    if (this.#state.kind === 'suspended') this.#state = { kind: 'idle' };
     // What waited for a record of this copy alone has to find another copy.
     this.#core.writes.onRecorded();
     this.#core.flushes.onRecorded();
@@ -244,6 +295,14 @@ export class Solo {
     this.#finish();
   }
 
+  /** The peer's disk may be gone as well, while it was to take over: then there is nothing to wait for. */
+  onPeerDisk(): void {
+    if (this.#state.kind !== 'handingOff' || this.#core.isPeerUpToDate) return;
+    // Neither disk has flushed what both had acknowledged: clients hear of it (W2).
+    this.#core.flushes.onOnlyCopyFailed();
+    this.#finish();
+  }
+
   #finish(): void {
     const core = this.#core;
     this.#state = { kind: 'idle' };
@@ -251,6 +310,7 @@ export class Solo {
     core.writes.onRecorded();
     core.flushes.onRecorded();
     core.session.introduce();
+    this.#tell(core.hasDisk ? 'alone' : 'no-disk');
     core.roles.onNegotiated();
     core.releaseHeld();
   }
@@ -258,8 +318,9 @@ export class Solo {
   onSessionEnded(): void {
     const core = this.#core;
     if (this.#state.kind === 'handingOff') this.#state = { kind: 'idle' };
-    // Answers that wait for a record wait for this one too.
-    if (core.writes.isWaitingForRecord || core.flushes.isWaitingForRecord) this.begin();
+    // Answers that wait for a record wait for this one too. To suspend, nobody has to ask first.
+    const isAwaited = core.writes.waitingForRecord + core.flushes.waitingForRecord > 0;
+    if (isAwaited || core.options.onPeerLoss === 'suspend') this.begin();
   }
 
   /** The handshake after a loss is on record on both sides, and with it what the peer lacks: what waited may go on. */
@@ -289,6 +350,7 @@ export class Solo {
     });
     core.session.restart('superseded');
     core.session.introduce();
+    this.#tell('superseded');
     core.changed();
   }
 }

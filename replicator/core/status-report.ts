@@ -34,11 +34,12 @@ function reportPeer(core: Core): PeerStatus {
   const isConnected = connection.conn === 'Connected';
   return {
     connection: connectionState(connection),
-    replication: replicationState(connection),
+    replication: replicationState(connection, core.verify.part),
     role: isConnected ? connection.peer.role : 'Unknown',
     diskState: isConnected ? connection.peer.disk : 'DUnknown',
     outOfSyncBytes: core.outOfSync.bytes,
     sync: isConnected ? syncProgress(core) : null,
+    verify: core.verify.report(),
     lastError: isConnected ? null : core.lastError,
   };
 }
@@ -47,5 +48,7 @@ function syncProgress(core: Core): SyncProgress | null {
   const { connection } = core;
   if (connection.conn !== 'Connected') return null;
   const { phase } = connection;
-  return phase.kind === 'syncSource' || phase.kind === 'syncTarget' ? phase.sync.progress() : null;
+  return phase.kind === 'syncSource' || phase.kind === 'syncTarget'
+    ? phase.sync.progress()
+    : core.verify.progress();
 }

@@ -10,13 +10,24 @@ export interface SyncProgress {
   readonly etaSeconds: number | null;
 }
 
+/** The online verify that this node runs, or last ran since it was started. */
+export interface VerifyReport {
+  readonly state: 'running' | 'finished' | 'stopped' | 'ended';
+  readonly checkedBytes: number;
+  /** In blocks that differ, or that one node cannot read. */
+  readonly differingBytes: number;
+  readonly unreadableBytes: number;
+}
+
 export interface PeerStatus {
   readonly connection: ConnectionState;
   readonly replication: ReplicationState;
   readonly role: Role;
   readonly diskState: DiskState;
   readonly outOfSyncBytes: number;
+  /** Of a resync or an online verify. */
   readonly sync: SyncProgress | null;
+  readonly verify: VerifyReport | null;
   /** Why the connection is not Connected, in one sentence; null when there is nothing to say. */
   readonly lastError: string | null;
 }
@@ -27,6 +38,8 @@ export interface IoCounters {
   readonly readBytes: number;
   readonly writtenBytes: number;
   readonly flushes: number;
+  /** Pieces of the own disk that could not be read, were written again with the peer's data, and can be read since. */
+  readonly repairedReads: number;
 }
 
 export interface CoreStatus {

@@ -4,7 +4,7 @@
  */
 import type { Connected } from './connection.ts';
 import type { Core } from './core.ts';
-import { appendGeneration, settleLineage } from './metadata-keeper.ts';
+import { keepDifferences, settleLineage } from './metadata-keeper.ts';
 import type { BlockRun, PeerState } from './packet.ts';
 import { ResyncTarget } from './resync-target.ts';
 import type { Session } from './session.ts';
@@ -29,9 +29,9 @@ export class SyncStart {
     core.changed();
   }
 
-  asTarget(connection: Connected, source: PeerState): void {
+  asTarget(connection: Connected, source: PeerState, comparesHashes: boolean): void {
     const core = this.#core;
-    connection.phase = { kind: 'bitmapTarget', sinceMs: core.out.nowMs, runs: [] };
+    connection.phase = { kind: 'bitmapTarget', sinceMs: core.out.nowMs, runs: [], comparesHashes };
     connection.peer = { role: source.role, disk: 'UpToDate' };
     core.changed();
     this.#sendBitmap();
@@ -70,7 +70,7 @@ export class SyncStart {
         // The target takes over this generation at a time of its own choosing: from here on, going on alone takes a new one.
         ...{ origin: 'settled', disk: 'UpToDate', linked: true, peerExcluded: false },
         primary: core.role === 'Primary',
-        bitmap: appendGeneration(superblock.bitmap, target.current),
+        ...keepDifferences(superblock, target.current, core.role === 'Primary'),
       },
       { clearChunks: true, chunks: core.outOfSync.takeAll() },
       () => {
@@ -97,8 +97,9 @@ export class SyncStart {
     core.out.decide('resync', isEmpty ? 'nothing to copy' : 'marked blocks', 'this node is the target', {
       blocks: core.outOfSync.blocks,
       source: formatGeneration(current),
+      comparesHashes: phase.comparesHashes,
     });
-    const sync = new ResyncTarget(core, current, history);
+    const sync = new ResyncTarget(core, current, history, phase.comparesHashes);
     const next = { kind: 'syncTarget', sync } as const;
     const primary = core.role === 'Primary';
     // The source holds the union on record; here only the fact that this disk is not whole has to survive.

@@ -57,6 +57,8 @@ export type Protocol = (typeof protocols)[number];
 
 /** Unit of the dirty bitmap, in bytes. */
 export const blockBytes = 4096;
+/** A strong hash of one block (SHA-256), in bytes. */
+export const digestBytes = 32;
 /** Unit of the activity log, in bytes. */
 export const extentBytes = 4 * 1024 * 1024;
 /** Largest device, in bytes: 16 TiB, for which the metadata has room. */

@@ -308,9 +308,8 @@ export class WritePath {
     pumpActivityLog(this.#core, this.#waitingForLog);
   }
 
-  /** Whether anything depends on the peer's answer just now. */
-  get isWaitingForRecord(): boolean {
-    return this.#waitingForRecord.length > 0;
+  get waitingForRecord(): number {
+    return this.#waitingForRecord.length;
   }
 
   get isIdle(): boolean {

@@ -41,3 +41,9 @@ export function* allocationExtents(
 }
 
 const contradictionBytes = 4096;
+
+/** Whether nothing of the range is allocated. */
+export function* isHoleWalk(offset: number, lengthBytes: number): SeekWalk<boolean> {
+  const data = yield { offset, target: 'data' };
+  return data === null || data >= offset + lengthBytes;
+}

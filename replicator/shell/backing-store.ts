@@ -10,7 +10,7 @@
 import { close, fstat, ftruncate } from 'node:fs';
 import type { Stats } from 'node:fs';
 import type { AllocationExtent } from '../../nbd/block-device.ts';
-import { allocationExtents } from './allocation-map.ts';
+import { allocationExtents, isHoleWalk } from './allocation-map.ts';
 import type { SeekWalk } from './allocation-map.ts';
 import { zeroRange } from './backing-growth.ts';
 import type { FileIo, IoDone } from './file-io.ts';
@@ -208,6 +208,12 @@ export class BackingStore {
     this.#walk(allocationExtents(offset, lengthBytes, maxExtents), allData, (error, extents) =>
       done(error, extents ?? []),
     );
+  }
+
+  /** Whether nothing of the range is allocated, so that it reads as zeroes. False when in doubt. */
+  isHole(offset: number, lengthBytes: number, done: (error: Error | null, hole: boolean) => void): void {
+    this.#assertRange(offset, lengthBytes);
+    this.#walk(isHoleWalk(offset, lengthBytes), false, (error, hole) => done(error, hole ?? false));
   }
 
   /**

@@ -11,6 +11,7 @@ import type {
 import type { Core } from '../core/core.ts';
 import type { Event } from '../core/event.ts';
 import type { Payload } from '../core/packet.ts';
+import { BlockDigests } from './block-digests.ts';
 import type { LocalIo } from './local-io.ts';
 
 export class CoreDevice implements BlockDevice {
@@ -92,5 +93,6 @@ export class CoreDevice implements BlockDevice {
 /** Payloads are opaque to the core; here they are bytes, and nothing else ever was handed in. */
 export function asBytes(payload: Payload | null): Uint8Array | null {
   if (payload === null || payload instanceof Uint8Array) return payload;
+  if (payload instanceof BlockDigests) return payload.bytes;
   throw new TypeError('a payload that is not bytes');
 }

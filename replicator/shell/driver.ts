@@ -96,6 +96,7 @@ function newSuperblock(sizeBytes: number, origin: Superblock['origin']): Superbl
     origin: origin === 'settled' ? 'created-with-data' : origin,
     current: newGeneration(),
     bitmap: [],
+    partedAsPrimary: false,
     history: [],
     disk: 'Consistent',
     primary: false,
@@ -299,6 +300,8 @@ class Driver implements ResourceNode {
         );
       case 'readLocal':
         return this.#io.read(effect.id, effect.offset, effect.length, effect.wantHole);
+      case 'digestLocal':
+        return this.#io.digest(effect.id, effect.offset, effect.length);
       case 'flushLocal':
         return this.#io.flush(effect.id);
       case 'growDisk':

@@ -1,7 +1,9 @@
 /**
  * Disk errors on demand, for end-to-end tests against real processes. Only with LOCKSTEP_TEST=1 in the environment
  * at start, and LOCKSTEP_TEST_FAULT_FILE naming a file: while that file exists, the operations it lists fail
- * with EIO, for instance `{"failWrites":true}`. Otherwise the plain system calls are used, at no cost.
+ * with EIO, for instance `{"failWrites":true}`. `{"badSector":{"offset":8192,"length":4096}}` fails reads that touch these
+ * bytes until all of them were written in one go, as a disk does that then takes a spare sector. Otherwise the plain
+ * system calls are used, at no cost.
  */
 import { readFileSync } from 'node:fs';
 import { SystemCallError } from './libc.ts';
@@ -16,57 +18,77 @@ export const processFileIo: FileIo = faultFilePath === null ? systemFileIo : fau
 
 export type FaultKind = 'failWrites' | 'failReads' | 'failFlush';
 
-/** `writes` covers punching and zeroing too. A fault file that is no JSON object of booleans fails everything. */
+/** The bytes that an operation is about; null for a flush. */
+export type FaultRange = { readonly offset: number; readonly length: number } | null;
+
+/** `failWrites` covers punching and zeroing too. A fault file that is no JSON object fails everything. */
 export function faultFileIo(path: string): FileIo {
-  return faultyFileIo((kind) => {
+  const repaired = new Set<string>();
+  return faultyFileIo((kind, range) => {
     let text: string;
     try {
       text = readFileSync(path, 'utf8');
     } catch {
       return false;
     }
-    return isListed(text, kind);
+    const listed = parseFaults(text);
+    if (listed === null) return true;
+    const bad = listed.badSector;
+    if (bad !== null && range !== null) {
+      const name = `${bad.offset}+${bad.length}`;
+      if (kind === 'failWrites' && covers(range, bad)) repaired.add(name);
+      if (kind === 'failReads' && touches(range, bad) && !repaired.has(name)) return true;
+    }
+    return listed.kinds.has(kind);
   });
 }
 
 /** The system's calls, except those for which `fails` says yes; it is asked once per call. */
-export function faultyFileIo(fails: (kind: FaultKind) => boolean, io: FileIo = systemFileIo): FileIo {
-  const refuse = (kind: FaultKind): void => {
-    if (fails(kind)) throw injected(kind);
+export function faultyFileIo(
+  fails: (kind: FaultKind, range: FaultRange) => boolean,
+  io: FileIo = systemFileIo,
+): FileIo {
+  const refuse = (kind: FaultKind, offset: number, length: number): void => {
+    if (fails(kind, { offset, length })) throw injected(kind);
   };
   /** Injected errors arrive like real ones: later, in a callback. */
-  const unless = (kind: FaultKind, done: (error: Error) => void, call: () => void): void => {
-    if (fails(kind)) setImmediate(() => done(injected(kind)));
+  const unless = (
+    kind: FaultKind,
+    range: FaultRange,
+    done: (error: Error) => void,
+    call: () => void,
+  ): void => {
+    if (fails(kind, range)) setImmediate(() => done(injected(kind)));
     else call();
   };
   return {
     writeNow(fd, data, position) {
-      refuse('failWrites');
+      refuse('failWrites', position, data.byteLength);
       io.writeNow(fd, data, position);
     },
     write(fd, data, position, done) {
-      unless('failWrites', done, () => io.write(fd, data, position, done));
+      unless('failWrites', rangeOf(data, position), done, () => io.write(fd, data, position, done));
     },
     readCached(fd, data, position) {
       // The read that follows in the pool is the one that fails.
-      return fails('failReads') ? 'EAGAIN' : io.readCached(fd, data, position);
+      return fails('failReads', rangeOf(data, position)) ? 'EAGAIN' : io.readCached(fd, data, position);
     },
     readNow(fd, data, position) {
-      refuse('failReads');
+      refuse('failReads', position, data.byteLength);
       io.readNow(fd, data, position);
     },
     read(fd, data, position, done) {
-      unless('failReads', done, () => io.read(fd, data, position, done));
+      unless('failReads', rangeOf(data, position), done, () => io.read(fd, data, position, done));
     },
     fdatasync(fd, done) {
-      unless('failFlush', done, () => io.fdatasync(fd, done));
+      unless('failFlush', null, done, () => io.fdatasync(fd, done));
     },
     fallocateNow(fd, how, offset, length) {
-      refuse('failWrites');
+      refuse('failWrites', offset, length);
       io.fallocateNow(fd, how, offset, length);
     },
     fallocate(fd, how, offset, length, done) {
-      unless('failWrites', done, () => io.fallocate(fd, how, offset, length, done));
+      unless('failWrites', { offset, length }, done, () => io.fallocate(fd, how, offset, length, done));
     },
     seekNow: (fd, offset, target) => io.seekNow(fd, offset, target),
     seek(fd, offset, target, done) {
@@ -79,12 +101,43 @@ function injected(kind: FaultKind): Error {
   return new SystemCallError(`injected by the fault file: ${kind}`, 'EIO');
 }
 
-function isListed(text: string, kind: FaultKind): boolean {
+interface Faults {
+  readonly kinds: ReadonlySet<string>;
+  readonly badSector: { readonly offset: number; readonly length: number } | null;
+}
+
+/** Null: no JSON object. */
+function parseFaults(text: string): Faults | null {
   try {
     const listed: unknown = JSON.parse(text);
-    if (typeof listed !== 'object' || listed === null) return true;
-    return Object.entries(listed).some(([key, value]) => key === kind && value !== false);
+    if (typeof listed !== 'object' || listed === null) return null;
+    const kinds = new Set<string>();
+    let badSector: Faults['badSector'] = null;
+    for (const [key, value] of Object.entries(listed)) {
+      if (key === 'badSector') badSector = parseRange(value);
+      else if (value !== false) kinds.add(key);
+    }
+    return { kinds, badSector };
   } catch {
-    return true;
+    return null;
   }
+}
+
+function parseRange(value: unknown): Faults['badSector'] {
+  if (typeof value !== 'object' || value === null || !('offset' in value) || !('length' in value))
+    return null;
+  const { offset, length } = value;
+  return typeof offset === 'number' && typeof length === 'number' ? { offset, length } : null;
+}
+
+function rangeOf(data: Uint8Array, offset: number): NonNullable<FaultRange> {
+  return { offset, length: data.byteLength };
+}
+
+function covers(outer: NonNullable<FaultRange>, inner: NonNullable<FaultRange>): boolean {
+  return outer.offset <= inner.offset && inner.offset + inner.length <= outer.offset + outer.length;
+}
+
+function touches(one: NonNullable<FaultRange>, other: NonNullable<FaultRange>): boolean {
+  return one.offset < other.offset + other.length && other.offset < one.offset + one.length;
 }

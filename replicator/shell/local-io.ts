@@ -4,9 +4,11 @@ import type { MirrorOp } from '../core/packet.ts';
 import { blockBytes } from '../core/vocabulary.ts';
 import { BackingTooSmall } from './backing-store.ts';
 import type { BackingStore } from './backing-store.ts';
+import { DigestQueue } from './block-digests.ts';
 
 export class LocalIo {
   readonly #post: (event: Event) => void;
+  readonly #digests = new DigestQueue();
   #store: BackingStore | null;
   #closing: Promise<void> = Promise.resolve();
 
@@ -53,9 +55,20 @@ export class LocalIo {
     if (!wantHole) return readData(length);
     store.blockStatus(offset, length, 1, (error, [first]) => {
       if (error !== null || first === undefined) return readData(length);
-      if (!first.hole) return readData(first.lengthBytes);
-      this.#post({ kind: 'localRead', id, payload: null, hole: true, holeBytes: first.lengthBytes });
+      // Some file systems have smaller blocks than ours; one that is a hole in part is data.
+      const blocks = first.lengthBytes / blockBytes;
+      const holeBytes = first.lengthBytes < length ? Math.floor(blocks) * blockBytes : length;
+      if (first.hole && holeBytes > 0)
+        return this.#post({ kind: 'localRead', id, payload: null, hole: true, holeBytes });
+      readData(Math.min(length, Math.ceil(blocks) * blockBytes));
     });
+  }
+
+  digest(id: number, offset: number, length: number): void {
+    if (this.#store === null) return this.#post({ kind: 'localDigested', id, digests: null });
+    this.#digests.digest(this.#store, offset, length, (digests) =>
+      this.#post({ kind: 'localDigested', id, digests }),
+    );
   }
 
   flush(id: number): void {

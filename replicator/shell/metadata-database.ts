@@ -26,6 +26,8 @@ import {
   schema,
   superblockColumns,
 } from './metadata-format.ts';
+import { migrations } from './metadata-migrations.ts';
+import type { Migration } from './metadata-migrations.ts';
 import { syncDirectory } from './directory.ts';
 
 export interface MetadataLocation {
@@ -34,19 +36,13 @@ export interface MetadataLocation {
   readonly nodeName: string;
 }
 
-/** Brings a database from version `from` to the next; runs inside a transaction. */
-export interface Migration {
-  readonly from: number;
-  readonly run: (database: Database.Database) => void;
-}
-
 export interface MetadataFormat {
   readonly version: number;
   /** One for every older version that can still be read. The table `meta` has stayed the same since version 1. */
   readonly migrations: readonly Migration[];
 }
 
-const currentFormat: MetadataFormat = { version: formatVersion, migrations: [] };
+const currentFormat: MetadataFormat = { version: formatVersion, migrations };
 
 /** One unit of durable change: a transaction of the core; the first one also records the claimed backing. */
 export interface MetadataChange {

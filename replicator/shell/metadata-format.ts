@@ -13,7 +13,7 @@ import type { Binding } from './backing-identity.ts';
 /** "LKST", in the header of the file (PRAGMA application_id). */
 export const applicationId = 0x4c4b5354;
 /** PRAGMA user_version. */
-export const formatVersion = 1;
+export const formatVersion = 2;
 
 /** 16 TiB in chunks of 256 MiB. */
 export const chunkCountMax = 65_536;
@@ -43,7 +43,8 @@ export const schema = `
     linked INTEGER NOT NULL,
     peer_excluded INTEGER NOT NULL,
     detached INTEGER NOT NULL,
-    crc32c INTEGER NOT NULL
+    crc32c INTEGER NOT NULL,
+    parted_as_primary INTEGER NOT NULL
   ) STRICT;
   CREATE TABLE activity_log (
     first INTEGER NOT NULL,
@@ -103,6 +104,7 @@ export function encodeSuperblock(superblock: Superblock): SuperblockRow {
     Number(superblock.linked),
     Number(superblock.peerExcluded),
     Number(superblock.detached),
+    Number(superblock.partedAsPrimary),
   ];
   return [...values, superblockChecksum(values)];
 }
@@ -119,6 +121,7 @@ export const superblockColumns = [
   'linked',
   'peer_excluded',
   'detached',
+  'parted_as_primary',
   'crc32c',
 ] as const;
 
@@ -138,6 +141,7 @@ export function parseSuperblock(value: unknown): Superblock {
     linked: row.flag('linked'),
     peerExcluded: row.flag('peer_excluded'),
     detached: row.flag('detached'),
+    partedAsPrimary: row.flag('parted_as_primary'),
   };
   if (encodeSuperblock(superblock).at(-1) !== row.integer('crc32c', 0, 0xffffffff)) throw row.unfit('crc32c');
   return superblock;
@@ -199,7 +203,8 @@ function chunkChecksum(chunk: number, image: Uint8Array): number {
   return crc32c(image, crc32c(`chunk ${chunk}:`));
 }
 
-function superblockChecksum(values: readonly (number | string | Uint8Array)[]): number {
+/** Over the values in the order of `superblockColumns`, without the checksum itself. */
+export function superblockChecksum(values: readonly (number | string | Uint8Array)[]): number {
   return crc32c(
     values
       .map((value) => (value instanceof Uint8Array ? Buffer.from(value).toString('hex') : String(value)))

@@ -40,7 +40,7 @@ export interface VersionRange {
   readonly min: number;
   readonly max: number;
 }
-export const supportedVersions: VersionRange = { min: 1, max: 1 };
+export const supportedVersions: VersionRange = { min: 2, max: 2 };
 
 export const nonceBytes = 32;
 export const proofBytes = 32;
@@ -80,6 +80,15 @@ export const packetTypes: Readonly<Record<PacketKind, number>> = {
   resyncStable: 0x23,
   resyncPause: 0x24,
   invalidate: 0x25,
+  digestRequest: 0x26,
+  resyncSame: 0x27,
+  verifyStart: 0x28,
+  verifyRequest: 0x29,
+  verifyPoint: 0x2a,
+  verifyDigests: 0x2b,
+  verifyFailed: 0x2c,
+  verifyFound: 0x2d,
+  verifyEnd: 0x2e,
   newGeneration: 0x30,
   newGenerationDone: 0x31,
   peerDiskGone: 0x32,
@@ -88,6 +97,9 @@ export const packetTypes: Readonly<Record<PacketKind, number>> = {
   promoteReply: 0x41,
   handoverRequest: 0x42,
   handoverReply: 0x43,
+  giveUpRequest: 0x44,
+  giveUpReply: 0x45,
+  giveUpEnded: 0x46,
   grow: 0x58,
   grown: 0x59,
 };

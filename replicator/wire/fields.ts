@@ -1,4 +1,5 @@
 /** Fields that several packets share: words, generations, runs of blocks, a peer's state, a refusal. */
+import type { AfterSb1pri, AfterSb2pri, Agreed0pri } from '../core/after-split-brain.ts';
 import { maxBitmapGenerations, maxHistory } from '../core/metadata.ts';
 import type { Origin } from '../core/metadata.ts';
 import type { BlockRun, MirrorOp, Packet, PeerState } from '../core/packet.ts';
@@ -25,6 +26,28 @@ export const diskCodes = codeTable<DiskState>({
 
 const protocolCodes = codeTable<Protocol>({ A: 1, B: 2, C: 3 });
 const originCodes = codeTable<Origin>({ 'created-empty': 1, 'created-with-data': 2, settled: 3 });
+
+const afterSb0priCodes = codeTable<Agreed0pri>({
+  disconnect: 1,
+  'discard-younger-primary': 2,
+  'discard-older-primary': 3,
+  'discard-zero-changes': 4,
+  'discard-least-changes': 5,
+  'discard-sorts-first': 6,
+  'discard-sorts-last': 7,
+});
+const afterSb1priCodes = codeTable<AfterSb1pri>({
+  disconnect: 1,
+  consensus: 2,
+  'discard-secondary': 3,
+  'call-pri-lost-after-sb': 4,
+  'violently-as0p': 5,
+});
+const afterSb2priCodes = codeTable<AfterSb2pri>({
+  disconnect: 1,
+  'call-pri-lost-after-sb': 4,
+  'violently-as0p': 5,
+});
 
 export const mirrorOpCodes = codeTable<MirrorOp>({ write: 1, trim: 2, zeroes: 3 });
 
@@ -69,6 +92,9 @@ const refusalCodeCodes = codeTable<RefusalCode>({
   'address-in-use': 30,
   'address-unusable': 31,
   'tls-unusable': 32,
+  suspended: 33,
+  'verify-running': 40,
+  'no-verify': 41,
   // Apart from the others, which are given out one after the other.
   'cannot-shrink': 88,
 });
@@ -102,8 +128,9 @@ const crashedPrimaryFlag = 2;
 const linkedFlag = 4;
 const peerExcludedFlag = 8;
 const discardMyDataFlag = 16;
+const partedAsPrimaryFlag = 32;
 
-export const peerStateBytesMin = 5 + 4 * 8 + 2;
+export const peerStateBytesMin = 8 + 4 * 8 + 2;
 export const peerStateBytesMax = peerStateBytesMin + 8 * (maxBitmapGenerations + maxHistory);
 
 export function writePeerState(writer: ByteWriter, state: PeerState): void {
@@ -116,8 +143,12 @@ export function writePeerState(writer: ByteWriter, state: PeerState): void {
       (state.crashedPrimary ? crashedPrimaryFlag : 0) |
       (state.linked ? linkedFlag : 0) |
       (state.peerExcluded ? peerExcludedFlag : 0) |
-      (state.discardMyData ? discardMyDataFlag : 0),
+      (state.discardMyData ? discardMyDataFlag : 0) |
+      (state.partedAsPrimary ? partedAsPrimaryFlag : 0),
   );
+  afterSb0priCodes.write(writer, state['after-sb-0pri']);
+  afterSb1priCodes.write(writer, state['after-sb-1pri']);
+  afterSb2priCodes.write(writer, state['after-sb-2pri']);
   writer.u64(state.sizeBytes);
   writer.u64(state.dirtyBlocks);
   writer.generation(state.current);
@@ -131,7 +162,12 @@ export function readPeerState(reader: ByteReader): PeerState {
   const role = roleCodes.read(reader, 'role');
   const disk = diskCodes.read(reader, 'disk');
   const origin = originCodes.read(reader, 'origin');
-  const flags = reader.flags('flags', 31);
+  const flags = reader.flags('flags', 63);
+  const policies = {
+    'after-sb-0pri': afterSb0priCodes.read(reader, 'after-sb-0pri'),
+    'after-sb-1pri': afterSb1priCodes.read(reader, 'after-sb-1pri'),
+    'after-sb-2pri': afterSb2priCodes.read(reader, 'after-sb-2pri'),
+  };
   const sizeBytes = reader.u64('sizeBytes');
   const dirtyBlocks = reader.u64('dirtyBlocks');
   if (dirtyBlocks > maxBlockIndex) throw reader.error('dirtyBlocks', 'is more than any device has');
@@ -151,6 +187,8 @@ export function readPeerState(reader: ByteReader): PeerState {
     peerExcluded: (flags & peerExcludedFlag) !== 0,
     dirtyBlocks,
     discardMyData: (flags & discardMyDataFlag) !== 0,
+    partedAsPrimary: (flags & partedAsPrimaryFlag) !== 0,
+    ...policies,
   };
 }
 

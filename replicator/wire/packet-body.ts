@@ -1,7 +1,8 @@
 /** The body of every packet kind: its bounds, how it is written, how it is read. One entry per kind, none missing. */
 import { maxHistory } from '../core/metadata.ts';
 import type { Packet, PacketKind } from '../core/packet.ts';
-import { maxPayloadBytes } from '../core/vocabulary.ts';
+import { digestsBytes } from '../core/blocks.ts';
+import { digestBytes, maxPayloadBytes } from '../core/vocabulary.ts';
 import type { ByteReader } from './byte-reader.ts';
 import type { ByteWriter } from './byte-writer.ts';
 import { maxRuleBytes, maxRunsPerPacket } from './constants.ts';
@@ -25,9 +26,8 @@ const fuaFlag = 1;
 const noHoleFlag = 2;
 
 /** A kind that says all by itself. */
-function bare<Kind extends 'syncReady' | 'invalidate' | 'ping' | 'pong'>(
-  packet: PacketOf<Kind>,
-): PacketBody<Kind> {
+type BareKind = 'syncReady' | 'invalidate' | 'giveUpEnded' | 'verifyStart' | 'verifyEnd' | 'ping' | 'pong';
+function bare<Kind extends BareKind>(packet: PacketOf<Kind>): PacketBody<Kind> {
   return { ...exactly(0), write: () => undefined, read: () => packet };
 }
 
@@ -35,6 +35,7 @@ function exactly(bytes: number): { bodyBytesMin: number; bodyBytesMax: number; p
   return { bodyBytesMin: bytes, bodyBytesMax: bytes, payloadBytesMax: 0 };
 }
 
+const maxDigestsBytes = digestsBytes(maxPayloadBytes);
 const bitmapBytesMax = 1 + fields.runsBytesMax(maxRunsPerPacket);
 const lineageBounds = {
   bodyBytesMin: 8 + fields.generationsBytesMax(0),
@@ -100,6 +101,37 @@ export const packetBodies: { readonly [Kind in PacketKind]: PacketBody<Kind> } =
       const zero = reader.bool('zero');
       checkPayload(reader, zero ? 0 : length, payloadLength);
       return { kind: 'resyncData', id, offset, length, zero };
+    },
+  },
+  digestRequest: {
+    ...exactly(24),
+    payloadBytesMax: maxDigestsBytes,
+    payloadBytes: (packet) => digestsBytes(packet.length),
+    write(writer, packet) {
+      writer.u64(packet.id);
+      writer.u64(packet.offset);
+      writer.u64(packet.length);
+    },
+    read(reader, payloadLength) {
+      const id = reader.u64('id');
+      const offset = reader.u64('offset');
+      const length = readLength(reader, offset, maxPayloadBytes);
+      checkPayload(reader, digestsBytes(length), payloadLength);
+      return { kind: 'digestRequest', id, offset, length };
+    },
+  },
+  resyncSame: {
+    bodyBytesMin: 9,
+    bodyBytesMax: 8 + fields.runsBytesMax(maxRunsPerPacket),
+    payloadBytesMax: 0,
+    bodyBytes: (packet) => 8 + fields.runsBytesMax(packet.runs.length),
+    write(writer, packet) {
+      writer.u64(packet.id);
+      fields.writeAscendingRuns(writer, packet.runs);
+    },
+    read(reader) {
+      const id = reader.u64('id');
+      return { kind: 'resyncSame', id, runs: fields.readAscendingRuns(reader) };
     },
   },
   resyncFailed: numbered(
@@ -290,6 +322,24 @@ export const packetBodies: { readonly [Kind in PacketKind]: PacketBody<Kind> } =
       return { kind: 'handoverReply', id, refusal: isRefused ? fields.readRefusal(reader) : null };
     },
   },
+  giveUpRequest: numbered(
+    'giveUpRequest',
+    'id',
+    (id) => ({ kind: 'giveUpRequest', id }),
+    (packet) => packet.id,
+  ),
+  giveUpReply: {
+    ...exactly(9),
+    write(writer, packet) {
+      writer.u64(packet.id);
+      writer.bool(packet.granted);
+    },
+    read(reader) {
+      const id = reader.u64('id');
+      return { kind: 'giveUpReply', id, granted: reader.bool('granted') };
+    },
+  },
+  giveUpEnded: bare({ kind: 'giveUpEnded' }),
   goodbye: {
     ...exactly(2),
     write(writer, packet) {
@@ -340,6 +390,59 @@ export const packetBodies: { readonly [Kind in PacketKind]: PacketBody<Kind> } =
     },
   },
   invalidate: bare({ kind: 'invalidate' }),
+  verifyStart: bare({ kind: 'verifyStart' }),
+  verifyRequest: {
+    ...exactly(25),
+    write(writer, packet) {
+      writer.u64(packet.id);
+      writer.u64(packet.offset);
+      writer.u64(packet.length);
+      writer.bool(packet.mark);
+    },
+    read(reader) {
+      const id = reader.u64('id');
+      const offset = reader.u64('offset');
+      const length = readLength(reader, offset, maxPayloadBytes);
+      return { kind: 'verifyRequest', id, offset, length, mark: reader.bool('mark') };
+    },
+  },
+  verifyPoint: numbered(
+    'verifyPoint',
+    'id',
+    (id) => ({ kind: 'verifyPoint', id }),
+    (packet) => packet.id,
+  ),
+  verifyDigests: {
+    ...exactly(8),
+    payloadBytesMax: maxDigestsBytes,
+    write: (writer, packet) => writer.u64(packet.id),
+    read(reader, payloadLength) {
+      if (payloadLength === 0 || payloadLength % digestBytes !== 0)
+        throw reader.error('payload', `has ${payloadLength} bytes, which is no number of hashes`);
+      return { kind: 'verifyDigests', id: reader.u64('id') };
+    },
+  },
+  verifyFailed: numbered(
+    'verifyFailed',
+    'id',
+    (id) => ({ kind: 'verifyFailed', id }),
+    (packet) => packet.id,
+  ),
+  verifyFound: {
+    bodyBytesMin: 2,
+    bodyBytesMax: bitmapBytesMax,
+    payloadBytesMax: 0,
+    bodyBytes: (packet) => 1 + fields.runsBytesMax(packet.runs.length),
+    write(writer, packet) {
+      writer.bool(packet.last);
+      fields.writeAscendingRuns(writer, packet.runs);
+    },
+    read(reader) {
+      const last = reader.bool('last');
+      return { kind: 'verifyFound', runs: fields.readAscendingRuns(reader), last };
+    },
+  },
+  verifyEnd: bare({ kind: 'verifyEnd' }),
   ping: bare({ kind: 'ping' }),
   pong: bare({ kind: 'pong' }),
 };

@@ -15,6 +15,7 @@ export function statusTree(status: ResourceStatus): string {
   } else {
     lines.push(`  nbd:${status.nbd.uri}`);
   }
+  if (status.suspendReasons.includes('policy')) lines.push(...wayOut(status));
   if (status.splitBrain) {
     lines.push(
       '  SPLIT BRAIN: both nodes have written apart. Choose the node whose changes are thrown away, demote it',
@@ -23,6 +24,14 @@ export function statusTree(status: ResourceStatus): string {
   }
   for (const peer of status.peers) lines.push(...peerLines(peer));
   return lines.join('\n');
+}
+
+function wayOut(status: ResourceStatus): readonly string[] {
+  const peer = status.peers[0]?.name ?? 'the peer';
+  return [
+    `  SUSPENDED: I/O waits until ${peer} is back (policy onPeerLoss=suspend). If it is down for good, or cut off from`,
+    `    clients, "promote ${status.name} --force" goes on without it.`,
+  ];
 }
 
 /** One line for a change. */
@@ -62,6 +71,10 @@ function peerWords(peer: PeerStatus): readonly string[] {
     if (etaSeconds !== null) words.push(`eta:${Math.ceil(etaSeconds)}s`);
   }
   if (peer.outOfSyncBytes > 0) words.push(`out-of-sync:${formatSize(peer.outOfSyncBytes)}`);
+  if (peer.verify && peer.verify.differingBytes > 0)
+    words.push(`verify-found:${formatSize(peer.verify.differingBytes)}`);
+  if (peer.verify && peer.verify.unreadableBytes > 0)
+    words.push(`verify-unreadable:${formatSize(peer.verify.unreadableBytes)}`);
   return words;
 }
 

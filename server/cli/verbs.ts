@@ -77,7 +77,16 @@ export const verbs: Readonly<Record<string, Verb>> = {
     'Pause or resume a resync, or begin a full one',
     'pause|resume|invalidate|invalidate-peer',
   ),
-  verify: action('verify', 'Compare both copies while in use', 'start|stop'),
+  verify: {
+    summary: 'Compare both copies while in use, and copy again what differs',
+    words: ['NAME', 'start|stop'],
+    flags: { 'no-repair': { type: 'switch', help: 'only report what differs' } },
+    call: (resource, args) => ({
+      method: 'POST',
+      path: `${resourcePath(resource)}/verify`,
+      body: { action: args.words[1], ...(args.has('no-repair') ? { repair: false } : {}) },
+    }),
+  },
   resize: {
     summary: 'Grow a resource',
     words: ['NAME', 'SIZE'],

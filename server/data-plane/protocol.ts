@@ -37,7 +37,7 @@ const AnyCommand = Type.Union([
   message('detach', { force }),
   message('attach', {}),
   message('resync', { action: Type.Enum(['pause', 'resume', 'invalidate', 'invalidate-peer']) }),
-  message('verify', { action: Type.Enum(['start', 'stop']) }),
+  message('verify', { action: Type.Enum(['start', 'stop']), repair: Type.Boolean() }),
   message('resize', { sizeBytes: Type.Integer({ minimum: 1 }) }),
 ]);
 

@@ -59,7 +59,7 @@ export function offlineStatus(
     peers: peersOf(definition, unknownPeer),
     generation: { current: formatGeneration(0n), bitmap: formatGeneration(0n), history: [] },
     splitBrain: false,
-    io: { reads: 0, writes: 0, readBytes: 0, writtenBytes: 0, flushes: 0 },
+    io: { reads: 0, writes: 0, readBytes: 0, writtenBytes: 0, flushes: 0, repairedReads: 0 },
     backing: { path: definition.backingPath ?? paths.backing },
     error: fault === null ? null : { code: fault.code, reason: fault.reason, nextStep: fault.nextStep },
   };
@@ -94,6 +94,7 @@ function peersOf(definition: ResourceDefinition, peer: PeerStatus): ResourceStat
       address: mirror.peerAddress,
       ...peer,
       sync: peer.sync === null ? null : { ...peer.sync },
+      verify: peer.verify === null ? null : { ...peer.verify },
     },
   ];
 }
@@ -105,5 +106,6 @@ const unknownPeer: PeerStatus = {
   diskState: 'DUnknown',
   outOfSyncBytes: 0,
   sync: null,
+  verify: null,
   lastError: null,
 };

@@ -86,7 +86,8 @@ export function commandRoutes(app: Router, { catalog }: RouteOptions, done: () =
   app.post(
     path('verify'),
     { schema: verb('verify', 'Compare both copies while in use', VerifyBody, NoQuery) },
-    ({ params, body: { action } }) => catalog.command(params.resource, { kind: 'verify', action }),
+    ({ params, body: { action, repair = true } }) =>
+      catalog.command(params.resource, { kind: 'verify', action, repair }),
   );
   app.post(
     path('resize'),

@@ -129,11 +129,21 @@ function resourceMetrics(registry: Registry): (all: readonly ResourceStatus[]) =
     'Extent of the resync under way.',
     (p) => p.sync?.totalBytes ?? 0,
   );
+  peerGauge(
+    'lockstep_peer_verify_differing_bytes',
+    'Found to differ by the last online verify.',
+    (p) => p.verify?.differingBytes ?? 0,
+  );
   counter('lockstep_resource_reads_total', 'Reads of clients.', (s) => s.io.reads);
   counter('lockstep_resource_writes_total', 'Writes of clients.', (s) => s.io.writes);
   counter('lockstep_resource_read_bytes_total', 'Bytes clients read.', (s) => s.io.readBytes);
   counter('lockstep_resource_written_bytes_total', 'Bytes clients wrote.', (s) => s.io.writtenBytes);
   counter('lockstep_resource_flushes_total', 'Flushes of clients.', (s) => s.io.flushes);
+  counter(
+    'lockstep_resource_repaired_reads_total',
+    'Unreadable pieces of the own disk that were rewritten from the peer.',
+    (s) => s.io.repairedReads,
+  );
 
   return (all) => {
     // The data plane counts; these only show its totals, and forget resources that are gone.

@@ -69,7 +69,14 @@ export const ResyncBody = Type.Object(
   { ...closed, description: 'an object' },
 );
 export const VerifyBody = Type.Object(
-  { action: Type.Enum(['start', 'stop'], { description: '"start" or "stop"' }) },
+  {
+    action: Type.Enum(['start', 'stop'], { description: '"start" or "stop"' }),
+    repair: Type.Optional(
+      Type.Boolean({
+        description: 'true (what differs is copied again in the end, the default) or false (only reported)',
+      }),
+    ),
+  },
   { ...closed, description: 'an object' },
 );
 export const ResizeBody = Type.Object({ size: SizeInput }, { ...closed, description: 'an object' });

@@ -1,5 +1,10 @@
 /** What defines a resource on one node: the body of PUT, what PATCH may change, and what the node store keeps. */
 import { Type, type Static } from 'typebox';
+import {
+  afterSb0priWords,
+  afterSb1priWords,
+  afterSb2priWords,
+} from '../../replicator/core/after-split-brain.ts';
 import { protocols } from '../../replicator/core/vocabulary.ts';
 import { AbsolutePath, closed, EndpointText, Name, SizeInput } from './common.ts';
 
@@ -17,6 +22,8 @@ const window = (what: string) =>
     }),
   );
 
+const quoted = (words: readonly string[]): string => words.map((word) => `"${word}"`).join(', ');
+
 /** All optional; the defaults are those of the replication core (core/options.ts). */
 export const Policies = Type.Object(
   {
@@ -24,6 +31,23 @@ export const Policies = Type.Object(
       Type.Enum(['continue', 'suspend'], {
         description:
           '"continue" (alone, once that is recorded) or "suspend" (hold I/O until the peer is back)',
+      }),
+    ),
+    'after-sb-0pri': Type.Optional(
+      Type.Union([Type.Enum([...afterSb0priWords]), Type.TemplateLiteral('discard-node-${string}')], {
+        description:
+          `after a split brain, with no Primary left: ${quoted(afterSb0priWords)} or "discard-node-NAME" ` +
+          '("discard-local" and "discard-remote" mean another node on each side: name the node instead)',
+      }),
+    ),
+    'after-sb-1pri': Type.Optional(
+      Type.Enum([...afterSb1priWords], {
+        description: `after a split brain, with one Primary left: ${quoted(afterSb1priWords)}`,
+      }),
+    ),
+    'after-sb-2pri': Type.Optional(
+      Type.Enum([...afterSb2priWords], {
+        description: `after a split brain, with two Primaries left: ${quoted(afterSb2priWords)}`,
       }),
     ),
     activityLogExtents: Type.Optional(
@@ -42,6 +66,12 @@ export const Policies = Type.Object(
     probeTimeoutMs: timer('how long a lost peer is given to say whether it took over', 50, 60_000),
     resyncWindowBytes: window('resync in flight while no client is active'),
     resyncWindowBusyBytes: window('resync in flight beside client I/O'),
+    checksumResync: Type.Optional(
+      Type.Enum(['always', 'after-crash', 'never'], {
+        description:
+          '"always", "after-crash" (the default) or "never": when a resync to this node compares hashes and copies only what differs',
+      }),
+    ),
   },
   closed,
 );

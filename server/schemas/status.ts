@@ -22,6 +22,18 @@ export const SyncProgress = Type.Object(
   closed,
 );
 
+export const VerifyReport = Type.Object(
+  {
+    state: Type.Enum(['running', 'finished', 'stopped', 'ended'], {
+      description: '"ended": cut short by a lost connection or disk',
+    }),
+    checkedBytes: Bytes,
+    differingBytes: Bytes,
+    unreadableBytes: Bytes,
+  },
+  closed,
+);
+
 export const PeerStatus = Type.Object(
   {
     name: Name,
@@ -31,7 +43,10 @@ export const PeerStatus = Type.Object(
     role: Type.Enum([...roles]),
     diskState: Type.Enum([...diskStates]),
     outOfSyncBytes: Bytes,
-    sync: Type.Union([SyncProgress, Type.Null()]),
+    sync: Type.Union([SyncProgress, Type.Null()], { description: 'of a resync or an online verify' }),
+    verify: Type.Union([VerifyReport, Type.Null()], {
+      description: 'the online verify that this node runs, or last ran since it was started',
+    }),
     lastError: Type.Union([Type.String(), Type.Null()], {
       description: 'why the connection is not Connected; null when there is nothing to say',
     }),
@@ -70,7 +85,13 @@ export const ResourceStatus = Type.Object(
     ),
     splitBrain: Type.Boolean(),
     io: Type.Object(
-      { reads: Count, writes: Count, readBytes: Count, writtenBytes: Count, flushes: Count },
+      {
+        ...{ reads: Count, writes: Count, readBytes: Count, writtenBytes: Count, flushes: Count },
+        repairedReads: Type.Integer({
+          minimum: 0,
+          description: 'unreadable pieces of the own disk that were rewritten from the peer',
+        }),
+      },
       closed,
     ),
     backing: Type.Object({ path: Type.String() }, closed),
@@ -84,7 +105,7 @@ export type ResourceStatus = Static<typeof ResourceStatus>;
 
 export const DecisionRecord = Type.Object(
   {
-    kind: Type.Enum(['handshake', 'promotion', 'resync', 'peer-loss']),
+    kind: Type.Enum(['handshake', 'promotion', 'resync', 'verify', 'peer-loss', 'disk']),
     atMs: Type.Number({ description: 'milliseconds of the node clock' }),
     rule: Type.String({ description: 'the rule that answered' }),
     result: Type.String(),

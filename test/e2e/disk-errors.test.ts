@@ -1,7 +1,9 @@
 /** A backing device fails under load: I/O goes on through the other node, and the disk comes back without a full resync. */
+import { closeSync, openSync, writeSync } from 'node:fs';
 import test from 'ava';
 import type { ResourceStatus } from '../support/cluster.ts';
-import { blocksPerExtent, markDecisions, resyncsFrom, startMirror } from '../support/mirror.ts';
+import { compareFiles } from '../support/files-equal.ts';
+import { blocksPerExtent, decisions, markDecisions, resyncsFrom, startMirror } from '../support/mirror.ts';
 
 /** The four extents of the load. */
 const mostBlocks = 4 * blocksPerExtent;
@@ -70,3 +72,33 @@ for (const kind of ['failWrites', 'failFlush'] as const) {
     },
   );
 }
+
+test.serial(
+  'a bad sector of the Primary: the client reads on, and the sector is rewritten from the peer',
+  async (t) => {
+    const mirror = await startMirror(t, { sizeBytes: 16 * 1024 * 1024 });
+    const { alpha, beta } = mirror;
+    await alpha.order('promote');
+    const client = await mirror.attach(alpha);
+    const data = Buffer.alloc(256 * 1024, 'lockstep');
+    await client.write(0, data);
+    await client.flush();
+    // The sector is lost: what is left in its place, only the fault keeps from being read.
+    const [offset, length] = [9 * 4096, 4096];
+    mirror.breakSector(alpha, offset, length);
+    const { backing } = await alpha.status();
+    const file = openSync(backing.path, 'r+');
+    writeSync(file, Buffer.alloc(length, 0xdb), 0, length, offset);
+    closeSync(file);
+    t.deepEqual(await client.read(0, data.length), data);
+    const status = await alpha.waitFor(({ io }) => io.repairedReads === 1, 'the sector repaired');
+    t.is(status.diskState, 'UpToDate');
+    t.deepEqual(
+      await client.read(offset - 100, length + 200),
+      data.subarray(offset - 100, offset + length + 100),
+    );
+    t.is((await alpha.status()).io.repairedReads, 1, 'the second read was the disk of alpha');
+    t.deepEqual(compareFiles(backing.path, (await beta.status()).backing.path), { equal: true });
+    t.true((await decisions(alpha)).some(({ kind, rule }) => kind === 'disk' && rule === 'read-repaired'));
+  },
+);

@@ -1,6 +1,7 @@
 /** The authentication of two nodes against wrong, replayed, reflected and slow words (W10). */
 import { inspect } from 'node:util';
 import test from 'ava';
+import { alwaysDisconnect } from '../../replicator/core/after-split-brain.ts';
 import type { PeerState } from '../../replicator/core/packet.ts';
 import { PeerAuth } from '../../replicator/shell/auth.ts';
 import * as handshake from '../../replicator/shell/handshake.ts';
@@ -29,6 +30,8 @@ const state: PeerState = {
   peerExcluded: false,
   dirtyBlocks: 0,
   discardMyData: false,
+  partedAsPrimary: false,
+  ...alwaysDisconnect,
 };
 
 /** One end of a connection without a network: what it sends is kept, what it gets is fed by the test. */

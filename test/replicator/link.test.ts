@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import type { Socket } from 'node:net';
 import test from 'ava';
+import { alwaysDisconnect } from '../../replicator/core/after-split-brain.ts';
 import type { PeerState } from '../../replicator/core/packet.ts';
 import { maxUnauthenticated, PeerLink, stableSessionMs } from '../../replicator/shell/link.ts';
 import { seal } from '../support/bitwise-crc32c.ts';
@@ -25,6 +26,8 @@ const state: PeerState = {
   peerExcluded: false,
   dirtyBlocks: 0,
   discardMyData: false,
+  partedAsPrimary: false,
+  ...alwaysDisconnect,
 };
 
 const write = (seq: number, payload: Uint8Array) =>
@@ -417,7 +420,7 @@ test('a dialler made by hand from the protocol page is accepted', async (t) => {
 /** A dialler written from the protocol page, with nothing of ours in it. */
 async function dialByHand(port: number, nodeName: string, peerName: string) {
   const name = (text: string) => Buffer.concat([Buffer.from([0, text.length]), Buffer.from(text)]);
-  const fixed = Buffer.from('00010001' + '01' + '00' + '00000000', 'hex');
+  const fixed = Buffer.from('00020002' + '01' + '00' + '00000000', 'hex');
   const hello = Buffer.concat([fixed, Buffer.alloc(32, 7), name('r0'), name(nodeName), name(peerName)]);
   const socket = connect(port, '127.0.0.1');
   socket.write(frame(0xe0, 0, hello));

@@ -26,6 +26,36 @@ const bad: readonly (readonly [string, object, RegExp])[] = [
     { size: 4096, policies: { onPeerLoss: 'panic' } },
     /"policies\/onPeerLoss" must be "continue"/,
   ],
+  [
+    'split-brain policy of other words',
+    { ...mirroredBody, policies: { 'after-sb-0pri': 'discard-oldest' } },
+    /"policies\/after-sb-0pri" must be after a split brain, with no Primary left: "disconnect", "discard-younger/,
+  ],
+  [
+    'split-brain policy that means another node on each side',
+    { ...mirroredBody, policies: { 'after-sb-0pri': 'discard-local' } },
+    /name the node instead/,
+  ],
+  [
+    'split-brain policy that discards a stranger',
+    { ...mirroredBody, policies: { 'after-sb-0pri': 'discard-node-gamma' } },
+    /names "gamma", which is not one of the two nodes of this resource: they are "alpha" and "beta"/,
+  ],
+  [
+    'split-brain policy without a peer',
+    { size: 4096, policies: { 'after-sb-0pri': 'discard-node-alpha' } },
+    /names "alpha".*it has no peer/,
+  ],
+  [
+    'split-brain policy for no Primary as one for one',
+    { ...mirroredBody, policies: { 'after-sb-1pri': 'discard-zero-changes' } },
+    /"policies\/after-sb-1pri" must be .*"consensus"/,
+  ],
+  [
+    'split-brain policy for one Primary as one for two',
+    { ...mirroredBody, policies: { 'after-sb-2pri': 'consensus' } },
+    /"policies\/after-sb-2pri" must be .*"violently-as0p"/,
+  ],
   ['too few extents', { size: 4096, policies: { activityLogExtents: 6 } }, /7 to 65534/],
   ['too many extents', { size: 4096, policies: { activityLogExtents: 65535 } }, /7 to 65534/],
   [
@@ -95,6 +125,7 @@ const badCommands: readonly (readonly [string, object | undefined, RegExp])[] = 
   ['resync', undefined, /"action" is missing/],
   ['resync', { action: 'stop' }, /"action" must be "pause"/],
   ['verify', { action: 'pause' }, /"action" must be "start" or "stop"/],
+  ['verify', { action: 'start', repair: 'no' }, /"repair" must be true/],
   ['resize', { size: 4097 }, /multiple of 4096/],
   ['resize', undefined, /"size" is missing/],
 ];

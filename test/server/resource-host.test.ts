@@ -86,6 +86,7 @@ test('clients are let in while the node serves, and refused with the reason othe
       diskState: 'UpToDate',
       outOfSyncBytes: 0,
       sync: null,
+      verify: null,
       lastError: null,
     },
   };
@@ -211,6 +212,9 @@ test('new policies are in force at once, but for those a resource is opened with
   await host.start();
   t.is(host.configure(definition({ ...mirroredBody, policies: { onPeerLoss: 'suspend' } })), 'applied');
   t.like(parts.configured.at(-1), { onPeerLoss: 'suspend', pingIntervalMs: 1000 });
+  const policies = { 'after-sb-1pri': 'discard-secondary' } as const;
+  t.is(host.configure(definition({ ...mirroredBody, policies })), 'applied');
+  t.like(parts.configured.at(-1), { ...policies, 'after-sb-0pri': 'disconnect' });
   const next = { onPeerLoss: 'suspend', activityLogExtents: 7, pingIntervalMs: 500 } as const;
   t.is(host.configure(definition({ ...mirroredBody, policies: next })), 'next-start');
   t.like(parts.configured.at(-1), { onPeerLoss: 'suspend', pingIntervalMs: 500 });

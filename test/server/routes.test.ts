@@ -118,7 +118,9 @@ const commands: readonly (readonly [string, object | undefined, object])[] = [
   ['detach', { force: true }, { kind: 'detach', force: true }],
   ['resync', { action: 'pause' }, { kind: 'resync', action: 'pause' }],
   ['resync', { action: 'invalidate-peer' }, { kind: 'resync', action: 'invalidate-peer' }],
-  ['verify', { action: 'start' }, { kind: 'verify', action: 'start' }],
+  ['verify', { action: 'start' }, { kind: 'verify', action: 'start', repair: true }],
+  ['verify', { action: 'start', repair: false }, { kind: 'verify', action: 'start', repair: false }],
+  ['verify', { action: 'stop' }, { kind: 'verify', action: 'stop', repair: true }],
   ['resize', { size: '2GiB' }, { kind: 'resize', sizeBytes: 2 * 1024 ** 3 }],
 ];
 for (const [url, body, expected] of commands) {
@@ -198,6 +200,23 @@ test('PATCH: merges policies and says when they take effect', async (t) => {
   });
   const contradicting = await send('PATCH', '/v1/resources/r0', { policies: { peerTimeoutMs: 600 } });
   t.is(contradicting.statusCode, 400);
+});
+
+test('PATCH: split-brain policies by their well-known names; a node must be one of the two', async (t) => {
+  const { send, store } = await testApp(t);
+  const given = { 'after-sb-0pri': 'discard-node-beta', 'after-sb-1pri': 'consensus' } as const;
+  await send('PUT', '/v1/resources/r0', { ...mirroredBody, policies: given });
+  const changed = await send('PATCH', '/v1/resources/r0', {
+    policies: { 'after-sb-2pri': 'call-pri-lost-after-sb' },
+  });
+  t.is(changed.statusCode, 200);
+  const policies = { ...given, 'after-sb-2pri': 'call-pri-lost-after-sb' };
+  t.deepEqual(store.definition('r0')?.policies, policies);
+  const stranger = await send('PATCH', '/v1/resources/r0', {
+    policies: { 'after-sb-0pri': 'discard-node-gamma' },
+  });
+  t.is(stranger.statusCode, 400);
+  t.deepEqual(store.definition('r0')?.policies, policies);
 });
 
 test('DELETE: refused while clients are attached, unless forced', async (t) => {

@@ -61,6 +61,8 @@ r0 role:Primary
 r0 role:Primary suspended:peer-lost,policy
   disk:UpToDate size:1GiB clients:0
   nbd:nbd://127.0.0.1:10809/r0
+  SUSPENDED: I/O waits until beta is back (policy onPeerLoss=suspend). If it is down for good, or cut off from
+    clients, "promote r0 --force" goes on without it.
   beta connection:Connecting
     out-of-sync:8KiB
     connection refused`,

@@ -38,6 +38,8 @@ export class Cluster {
   forced = false;
   /** And the other one was alive, or had data that this one lacks: what only one of them has may be given up. */
   split = false;
+  /** A policy has chosen, perhaps against the copy that the client wrote to. */
+  #discarded = false;
 
   constructor(world: World, options: ClusterOptions, makeCore: MakeCore) {
     this.world = world;
@@ -58,6 +60,7 @@ export class Cluster {
       const core = { ...options.core, nodeName, peerName, sizeBytes };
       return new SimNode(world, this.network, disk, metadata, core, makeCore, {
         onServe: (node, serve) => this.#onServe(node, serve),
+        onDiscarded: () => (this.split = this.#discarded = true),
       });
     };
     this.nodes = [makeNode('alpha', 'beta'), makeNode('beta', 'alpha')];
@@ -170,6 +173,8 @@ export class Cluster {
   /** Forgets what was forced once both copies are complete again. */
   settle(): void {
     if (!this.isHealthy) return;
+    if (this.#discarded && this.firstMissing(this.nodes[0]) !== null) this.expectations.loseEverything();
+    this.#discarded = false;
     this.forced = false;
     this.split = false;
   }
@@ -213,6 +218,7 @@ function freshSuperblock(prng: Prng, sizeBytes: number): SimMetadata['superblock
     origin: 'created-empty',
     current: prng.bits64(),
     bitmap: [],
+    partedAsPrimary: false,
     history: [],
     disk: 'Inconsistent',
     primary: false,

@@ -99,6 +99,7 @@ test('disk: overlapping writes under way are a violation, a trim of less than a 
 
 const superblock: Superblock = {
   ...{ sizeBytes: 1, origin: 'settled', current: 1n, bitmap: [], history: [], disk: 'UpToDate' },
+  partedAsPrimary: false,
   ...{ primary: false, writer: false, linked: false, peerExcluded: false, detached: false },
 };
 

@@ -20,6 +20,7 @@ export const actions = [
   'demote',
   'invalidate',
   'pause',
+  'verify',
   'restart',
   'split',
   'move-client',
@@ -47,6 +48,8 @@ export class Operator {
   #idleSinceMs: number | null = null;
   /** Since when the Primary has had no good data in reach. */
   #withoutDataSinceMs: number | null = null;
+  /** Since when the Primary has waited for a word. */
+  #suspendedSinceMs: number | null = null;
   #resolving = false;
   /** Nodes that are to stay as they are until their repair is due. */
   readonly #held = new Set<SimNode>();
@@ -122,6 +125,8 @@ export class Operator {
       case 'pause':
         this.#order(node, { kind: 'resync', action: 'pause' });
         return this.#repairLater(() => this.#order(node, { kind: 'resync', action: 'resume' }));
+      case 'verify':
+        return this.#order(node, { kind: 'verify', action: 'start', repair: true });
       case 'restart':
         return this.#restart(node);
       case 'split':
@@ -191,7 +196,8 @@ export class Operator {
     cluster.forced = true;
     const isMissing = cluster.firstMissing(node) !== null;
     if (isMissing || cluster.otherOf(node).isUp) cluster.split = true;
-    if (isMissing && cluster.client.node === null) cluster.expectations.loseEverything();
+    const { node: attached } = cluster.client;
+    if (isMissing && (attached === null || attached === node)) cluster.expectations.loseEverything();
     this.#order(node, { kind: 'promote', force: true, dryRun: false });
   }
 
@@ -224,11 +230,13 @@ export class Operator {
     if (primary === undefined || !isWithoutData(primary)) this.#withoutDataSinceMs = null;
     if (primary !== undefined) {
       this.#idleSinceMs = null;
-      // Both disks outdated each other: what is left is to choose one by force, which a Primary cannot be told.
+      this.#considerWord(primary);
+      // Both disks outdated each other: what is left is to choose one by force.
       if (!isWithoutData(primary)) return;
       this.#withoutDataSinceMs ??= nowMs;
-      if (nowMs - this.#withoutDataSinceMs > 10_000)
-        this.#order(primary, { kind: 'demote', force: true, dryRun: false });
+      if (nowMs - this.#withoutDataSinceMs <= 10_000) return;
+      if (hasDisk(primary) && this.#prng.chance(0.5)) this.#force(primary);
+      else this.#order(primary, { kind: 'demote', force: true, dryRun: false });
       return;
     }
     this.#idleSinceMs ??= nowMs;
@@ -241,6 +249,21 @@ export class Operator {
       cluster.world.trace(() => `${node.name} refuses to be promoted: ${result.refusal.code}`);
       cluster.world.after(0, () => this.#considerForce(node, nowMs - (this.#idleSinceMs ?? nowMs)));
     });
+  }
+
+  /** A suspended Primary is told to go on alone after a while, by force or by another policy, or is given up. */
+  #considerWord(primary: SimNode): void {
+    const { nowMs } = this.#cluster.world;
+    if (primary.status()?.suspended.includes('policy') !== true) {
+      this.#suspendedSinceMs = null;
+      return;
+    }
+    this.#suspendedSinceMs ??= nowMs;
+    if (nowMs - this.#suspendedSinceMs < 3000 || this.#prng.chance(0.8)) return;
+    const way = this.#prng.int(4);
+    if (way === 0) this.#order(primary, { kind: 'demote', force: true, dryRun: false });
+    else if (way === 1) primary.allowAlone();
+    else this.#order(primary, { kind: 'promote', force: true, dryRun: false });
   }
 
   /** The other node cannot be asked. A careful operator forces only what has all the data; a careless one does not look. */
@@ -327,6 +350,11 @@ function needsDecision(node: SimNode): boolean {
   const isUnrelated =
     status.peer?.connection === 'StandAlone' && status.peer.lastError?.includes('unrelated') === true;
   return status.splitBrain || isUnrelated;
+}
+
+function hasDisk(node: SimNode): boolean {
+  const disk = node.status()?.diskState;
+  return disk !== 'Diskless' && disk !== 'Failed';
 }
 
 function isWithoutData(node: SimNode): boolean {

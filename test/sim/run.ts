@@ -1,4 +1,10 @@
 /** One simulated history from one seed: a time of faults, then everything is put right, and all must end well. */
+import {
+  afterSb0priWords,
+  afterSb1priWords,
+  afterSb2priWords,
+  alwaysDisconnect,
+} from '../../replicator/core/after-split-brain.ts';
 import { Core } from '../../replicator/core/core.ts';
 import { Cluster } from './cluster.ts';
 import type { ClusterOptions } from './cluster.ts';
@@ -32,7 +38,10 @@ const settleMsMax = 120_000;
 export function runHistory(seed: bigint, options: HistoryOptions = {}): HistoryResult {
   const world = new World(seed, options.trace ?? null);
   const makeCore: MakeCore = options.makeCore ?? ((core, ids) => new Core(core, ids));
-  const plan = planHistory(new Prng(seed ^ 0x5eedn));
+  const plan = withPolicies(
+    planHistory(new Prng(seed ^ 0x5eedn), planPolicy(seed)),
+    new Prng(seed ^ 0x5b5bn),
+  );
   world.trace(() => `plan: ${JSON.stringify(plan)}`);
   const cluster = new Cluster(world, plan.cluster, makeCore);
   const operator = new Operator(cluster, plan.operator);
@@ -115,8 +124,13 @@ interface Plan {
   readonly operator: OperatorOptions;
 }
 
+/** Drawn apart from the rest, so that seeds keep their histories. */
+function planPolicy(seed: bigint): 'continue' | 'suspend' {
+  return new Prng(seed ^ 0x9011c7n).chance(0.15) ? 'suspend' : 'continue';
+}
+
 /** Each history has some faults and not others, so that rare ones get room. */
-function planHistory(prng: Prng): Plan {
+function planHistory(prng: Prng, onPeerLoss: 'continue' | 'suspend'): Plan {
   const some = actions.filter((action) => prng.chance(action === 'split' ? 0.15 : 0.45));
   return {
     faultsMs: prng.between(5_000, 30_000),
@@ -128,7 +142,8 @@ function planHistory(prng: Prng): Plan {
       core: {
         protocol: 'C',
         activityLogExtents: prng.pick([7, 10, 1237]),
-        onPeerLoss: 'continue',
+        onPeerLoss,
+        ...alwaysDisconnect,
         noDataTimeoutMs: 3_000,
         pingIntervalMs: 200,
         peerTimeoutMs: 1_000,
@@ -136,6 +151,7 @@ function planHistory(prng: Prng): Plan {
         handshakeTimeoutMs: 2_000,
         resyncWindowBytes: prng.pick([256 * 1024, 2 * mebibyte]),
         resyncWindowBusyBytes: 128 * 1024,
+        checksumResync: prng.pick(['always', 'after-crash', 'never']),
       },
       client: {
         workers: prng.between(1, 6),
@@ -150,4 +166,16 @@ function planHistory(prng: Prng): Plan {
       repairMs: prng.pick([300, 2000, 6000]),
     },
   };
+}
+
+/** In some histories a split brain is settled by policy; drawn apart, so that the rest of the plan stays what it was. */
+function withPolicies(plan: Plan, prng: Prng): Plan {
+  if (!prng.chance(0.2)) return plan;
+  const policies = {
+    'after-sb-0pri': prng.pick([...afterSb0priWords, 'discard-node-alpha', 'discard-node-beta'] as const),
+    'after-sb-1pri': prng.pick(afterSb1priWords),
+    'after-sb-2pri': prng.pick(afterSb2priWords),
+  };
+  const operator = { ...plan.operator, actions: [...new Set([...plan.operator.actions, 'split' as const])] };
+  return { ...plan, operator, cluster: { ...plan.cluster, core: { ...plan.cluster.core, ...policies } } };
 }

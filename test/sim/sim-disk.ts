@@ -5,7 +5,8 @@
  * flush drops what it should have saved, as kernels do.
  */
 import type { DiskOutcome } from '../../replicator/core/event.ts';
-import type { MirrorOp, Payload } from '../../replicator/core/packet.ts';
+import type { BlockRun, Digests, MirrorOp, Payload } from '../../replicator/core/packet.ts';
+import { digestBytes } from '../../replicator/core/vocabulary.ts';
 import type { Prng } from './prng.ts';
 import type { World } from './world.ts';
 
@@ -21,6 +22,28 @@ export class SimPayload implements Payload {
 
   get byteLength(): number {
     return this.sectors.length * sectorBytes;
+  }
+}
+
+/** The stamps stand for their hashes. */
+export class SimDigests implements Digests {
+  readonly sectors: Uint32Array;
+
+  constructor(sectors: Uint32Array) {
+    this.sectors = sectors;
+  }
+
+  get byteLength(): number {
+    return (this.sectors.length / sectorsPerBlock) * digestBytes;
+  }
+
+  differing(other: Payload): readonly BlockRun[] {
+    if (!(other instanceof SimDigests)) throw new Error('compared with something else than hashes');
+    const blocks = new Set<number>();
+    this.sectors.forEach((stamp, sector) => {
+      if (stamp !== other.sectors[sector]) blocks.add(Math.floor(sector / sectorsPerBlock));
+    });
+    return Array.from(blocks, (first) => ({ first, count: 1 }));
   }
 }
 

@@ -12,7 +12,7 @@ import type { CoreStatus } from '../../replicator/core/status.ts';
 import { formatGeneration } from '../../replicator/core/vocabulary.ts';
 import { describe } from './describe.ts';
 import type { Prng } from './prng.ts';
-import { sectorBytes, SimPayload } from './sim-disk.ts';
+import { sectorBytes, SimDigests, SimPayload } from './sim-disk.ts';
 import type { SimDisk } from './sim-disk.ts';
 import type { SimMetadata } from './sim-metadata.ts';
 import type { Host, SimNetwork } from './sim-network.ts';
@@ -39,6 +39,8 @@ export type RequestEnd = { readonly outcome: ClientOutcome | 'gone'; readonly se
 
 export interface NodeListener {
   onServe(node: SimNode, serve: boolean): void;
+  /** By policy: what only one of them has is given up. */
+  onDiscarded(): void;
 }
 
 interface PendingRequest {
@@ -132,6 +134,11 @@ export class SimNode implements Host {
     this.#tell({ kind: 'command', id, command });
   }
 
+  /** The policy, for this process: on loss of the peer, go on. */
+  allowAlone(): void {
+    this.#tell({ kind: 'configured', policies: { ...this.#options, onPeerLoss: 'continue' } });
+  }
+
   request(request: ClientRequest, done: (end: RequestEnd) => void): void {
     if (this.#core === null || !this.#serving) return done({ outcome: 'gone', sectors: null });
     const id = this.#nextId++;
@@ -221,6 +228,11 @@ export class SimNode implements Host {
         );
       case 'readLocal':
         return this.disk.read(effect.offset, effect.length, (sectors) => this.#onRead(effect, sectors));
+      case 'digestLocal':
+        return this.disk.read(effect.offset, effect.length, (sectors) => {
+          const digests = sectors === null ? null : new SimDigests(sectors);
+          this.#tell({ kind: 'localDigested', id: effect.id, digests });
+        });
       case 'flushLocal':
         return this.disk.flush((outcome) => this.#tell({ kind: 'localFlushed', id: effect.id, outcome }));
       case 'growDisk':
@@ -248,9 +260,13 @@ export class SimNode implements Host {
         return this.#commandDone(effect.id, effect.result);
       case 'serveClients':
         return this.#serve(effect.serve);
+      case 'decided':
+        if (/^after-sb-.pri-discard/.test(effect.decision.rule)) this.#listener.onDiscarded();
+        if (effect.decision.kind === 'verify' && effect.decision.inputs['differingBlocks'] !== 0)
+          this.#world.violation(`${this.name}: verify finds what nobody changed: ${effect.decision.result}`);
+        return;
       case 'closeDisk':
       case 'statusChanged':
-      case 'decided':
       case 'log':
         return;
       case 'openDisk':

@@ -1,8 +1,8 @@
 /** Disk and metadata as test/support/two-cores.ts models them: plain arrays, and nothing happens by itself. */
 import type { DiskOutcome } from '../../replicator/core/event.ts';
 import type { ActiveRange, MetadataImage, Superblock, Transaction } from '../../replicator/core/metadata.ts';
-import type { MirrorOp, Payload } from '../../replicator/core/packet.ts';
-import { blockBytes } from '../../replicator/core/vocabulary.ts';
+import type { BlockRun, Digests, MirrorOp, Payload } from '../../replicator/core/packet.ts';
+import { blockBytes, digestBytes } from '../../replicator/core/vocabulary.ts';
 
 /** One stamp per block. */
 export class Stamps implements Payload {
@@ -17,6 +17,25 @@ export class Stamps implements Payload {
   }
 }
 
+/** A stamp is its own hash. */
+export class StampDigests implements Digests {
+  readonly values: readonly number[];
+
+  constructor(values: readonly number[]) {
+    this.values = values;
+  }
+
+  get byteLength(): number {
+    return this.values.length * digestBytes;
+  }
+
+  differing(other: Payload): readonly BlockRun[] {
+    if (!(other instanceof StampDigests)) throw new Error('compared with something else than hashes');
+    const blocks = [...this.values.keys()].filter((block) => this.values[block] !== other.values[block]);
+    return blocks.map((first) => ({ first, count: 1 }));
+  }
+}
+
 /** `visible` is what reads see; `stable` what is left after a loss of power. */
 export class DiskModel {
   visible: Uint32Array;
@@ -28,6 +47,10 @@ export class DiskModel {
   failWrites = false;
   failReads = false;
   failFlushes = false;
+  /** Cannot be read until they are written again. */
+  readonly badBlocks = new Set<number>();
+  /** Cannot be read, whatever is written to them. */
+  readonly deadBlocks = new Set<number>();
 
   constructor(blockCount: number) {
     this.visible = new Uint32Array(blockCount);
@@ -51,6 +74,7 @@ export class DiskModel {
       if (op === 'write' && !(payload instanceof Stamps)) throw new Error('a write without its payload');
       const stamp = payload instanceof Stamps ? (payload.values[i] ?? 0) : 0;
       this.visible[first + i] = stamp;
+      this.badBlocks.delete(first + i);
       this.#unflushed.push({ block: first + i, stamp });
     }
     return 'ok';
@@ -58,7 +82,10 @@ export class DiskModel {
 
   read(offset: number, length: number): Stamps | null {
     const first = offset / blockBytes;
-    return this.failReads ? null : new Stamps([...this.visible.subarray(first, first + length / blockBytes)]);
+    const isBad = (_: unknown, i: number): boolean =>
+      this.badBlocks.has(first + i) || this.deadBlocks.has(first + i);
+    const values = [...this.visible.subarray(first, first + length / blockBytes)];
+    return this.failReads || values.some(isBad) ? null : new Stamps(values);
   }
 
   /** A flush covers what was complete when it was asked for, and nothing more. */

@@ -113,13 +113,14 @@ export function statusOf(definition: ResourceDefinition): ResourceStatus {
             diskState: 'UpToDate',
             outOfSyncBytes: 0,
             sync: null,
+            verify: null,
             lastError: null,
           },
         ]
       : [],
     generation: { current: '00000000000000aa', bitmap: '0000000000000000', history: [] },
     splitBrain: false,
-    io: { reads: 1, writes: 2, readBytes: 4096, writtenBytes: 8192, flushes: 3 },
+    io: { reads: 1, writes: 2, readBytes: 4096, writtenBytes: 8192, flushes: 3, repairedReads: 0 },
     backing: { path: definition.backingPath ?? '/nowhere/data.img' },
     error: null,
   };

@@ -136,10 +136,11 @@ function status(): unknown {
       diskState: connected ? 'UpToDate' : 'DUnknown',
       outOfSyncBytes: 0,
       sync: null,
+      verify: null,
       lastError: null,
     })),
     generation: { current: '', bitmap: '', history: [] },
-    io: { reads: 0, writes: 0, flushes: 0 },
+    io: { reads: 0, writes: 0, flushes: 0, repairedReads: 0 },
     backing: { path: '' },
   };
 }

@@ -95,7 +95,7 @@ export const secondary: CoreStatus = {
   peer: null,
   generation: { current: 0xabcn, bitmap: 0n, history: [1n] },
   splitBrain: false,
-  io: { reads: 0, writes: 0, readBytes: 0, writtenBytes: 0, flushes: 0 },
+  io: { reads: 0, writes: 0, readBytes: 0, writtenBytes: 0, flushes: 0, repairedReads: 0 },
 };
 
 /** Never asked: it is only handed on. */

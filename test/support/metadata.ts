@@ -11,6 +11,7 @@ export const someSuperblock: Superblock = {
   origin: 'created-with-data',
   current: 0xfedc_ba98_7654_3211n,
   bitmap: [0x8000_0000_0000_0000n, 1n],
+  partedAsPrimary: true,
   history: [0xffff_ffff_ffff_ffffn, 2n, 0x0020_0000_0000_0001n],
   disk: 'Consistent',
   primary: true,

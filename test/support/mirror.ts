@@ -59,6 +59,8 @@ export interface Mirror {
   detach(client: NbdClient, peer: NodePeer): Promise<void>;
   /** While it is there, every operation of this kind fails on the node's backing device. */
   breakDisk(peer: NodePeer, kind: 'failWrites' | 'failReads' | 'failFlush'): void;
+  /** While it is there, these bytes of the node's backing device cannot be read until they are written again. */
+  breakSector(peer: NodePeer, offset: number, length: number): void;
   mendDisk(peer: NodePeer): void;
   /** Waits until both copies are good, then holds them against the load and against each other. */
   assertWhole(primary: NodePeer): Promise<void>;
@@ -100,6 +102,8 @@ export async function startMirror(t: ExecutionContext, options: MirrorOptions = 
       await peer.waitFor((status) => status.nbd.clients === 0, 'no client');
     },
     breakDisk: (peer, kind) => writeFileSync(faultFileOf(peer), JSON.stringify({ [kind]: true })),
+    breakSector: (peer, offset, length) =>
+      writeFileSync(faultFileOf(peer), JSON.stringify({ badSector: { offset, length } })),
     mendDisk: (peer) => rmSync(faultFileOf(peer), { force: !existsSync(faultFileOf(peer)) }),
     assertWhole: async (primary) => {
       await pair.mirroring();

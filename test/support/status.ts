@@ -20,6 +20,15 @@ const resourceStatus = Type.Object({
       diskState: Type.String(),
       outOfSyncBytes: Type.Number(),
       lastError: Type.Union([Type.String(), Type.Null()]),
+      verify: Type.Union([
+        Type.Null(),
+        Type.Object({
+          state: Type.String(),
+          checkedBytes: Type.Number(),
+          differingBytes: Type.Number(),
+          unreadableBytes: Type.Number(),
+        }),
+      ]),
       sync: Type.Union([Type.Null(), Type.Object({ doneBytes: Type.Number(), totalBytes: Type.Number() })]),
     }),
   ),
@@ -28,7 +37,10 @@ const resourceStatus = Type.Object({
     bitmap: Type.String(),
     history: Type.Array(Type.String()),
   }),
-  io: Type.Object({ reads: Type.Number(), writes: Type.Number(), flushes: Type.Number() }),
+  io: Type.Object({
+    ...{ reads: Type.Number(), writes: Type.Number(), flushes: Type.Number() },
+    repairedReads: Type.Number(),
+  }),
   backing: Type.Object({ path: Type.String() }),
 });
 export type ResourceStatus = Static<typeof resourceStatus>;

@@ -10,12 +10,12 @@ import type { Effect } from '../../replicator/core/effect.ts';
 import type { ClientOutcome, DiskOutcome, Event, LinkDownReason } from '../../replicator/core/event.ts';
 import type { MetadataImage, Superblock } from '../../replicator/core/metadata.ts';
 import { defaultCoreOptions } from '../../replicator/core/options.ts';
-import type { CoreOptions } from '../../replicator/core/options.ts';
+import type { CoreOptions, CorePolicies } from '../../replicator/core/options.ts';
 import type { Packet, Payload, PeerState } from '../../replicator/core/packet.ts';
 import type { CommandResult } from '../../replicator/core/refusal.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
 import { blockBytes, extentBytes } from '../../replicator/core/vocabulary.ts';
-import { DiskModel, MetadataModel, readAnswer, Stamps } from './core-models.ts';
+import { DiskModel, MetadataModel, readAnswer, StampDigests, Stamps } from './core-models.ts';
 
 export type Name = 'a' | 'b';
 export const names: readonly Name[] = ['a', 'b'];
@@ -25,6 +25,7 @@ export const blocksPerExtent = extentBytes / blockBytes;
 export type StepKind =
   | 'write'
   | 'read'
+  | 'digest'
   | 'flush'
   | 'commit'
   | 'committed'
@@ -59,7 +60,7 @@ export interface Asked {
 
 interface Node {
   readonly name: Name;
-  readonly options: CoreOptions;
+  options: CoreOptions;
   readonly disk: DiskModel;
   readonly metadata: MetadataModel;
   core: Core | null;
@@ -108,7 +109,7 @@ export class TwoCores {
       metadata: new MetadataModel({
         ...{ sizeBytes: this.sizeBytes, origin: 'created-empty', current: name === 'a' ? 0xan : 0xbn },
         ...{ bitmap: [], history: [], disk: 'Consistent', primary: false, writer: false, linked: false },
-        ...{ peerExcluded: false, detached: false },
+        ...{ partedAsPrimary: false, peerExcluded: false, detached: false },
         ...superblock,
       }),
       core: null,
@@ -153,6 +154,11 @@ export class TwoCores {
     let done = 0;
     while (done < count && this.#step(() => 0)) done++;
     return done;
+  }
+
+  /** Carries out one step that is not held; whether there was one. */
+  settleSome(choose: (count: number) => number): boolean {
+    return this.#step(choose);
   }
 
   /** Keeps steps of a kind back on a node, and what has to come after them; the returned function lets go. */
@@ -260,6 +266,13 @@ export class TwoCores {
     this.#asked.set(id, asked);
     this.#tell(this.#nodes[name], { kind: 'command', id, command });
     return asked;
+  }
+
+  /** Other limits and policies, from now on and after a restart. */
+  configure(name: Name, policies: Partial<CorePolicies>): void {
+    const node = this.#nodes[name];
+    node.options = { ...node.options, ...policies };
+    this.#tell(node, { kind: 'configured', policies: node.options });
   }
 
   setClients(name: Name, count: number): void {
@@ -406,6 +419,12 @@ export class TwoCores {
         return this.#later(node, 'read', null, () => {
           const answer = readAnswer(node.disk, effect);
           this.#tell(node, { kind: 'localRead', id: effect.id, ...answer });
+        });
+      case 'digestLocal':
+        return this.#later(node, 'digest', null, () => {
+          const stamps = node.disk.read(effect.offset, effect.length);
+          const digests = stamps === null ? null : new StampDigests(stamps.values);
+          this.#tell(node, { kind: 'localDigested', id: effect.id, digests });
         });
       case 'flushLocal': {
         const covered = node.disk.beginFlush();

@@ -35,6 +35,10 @@ const kinds: { readonly [Kind in PacketKind]: readonly GoldenPacket[] } = {
           peerExcluded: false,
           dirtyBlocks: 5,
           discardMyData: true,
+          partedAsPrimary: true,
+          'after-sb-0pri': 'discard-sorts-first',
+          'after-sb-1pri': 'violently-as0p',
+          'after-sb-2pri': 'call-pri-lost-after-sb',
         },
       },
     },
@@ -112,6 +116,26 @@ const kinds: { readonly [Kind in PacketKind]: readonly GoldenPacket[] } = {
       packet: { kind: 'resyncData', id: 19, offset: 0, length: 1024 * 1024, zero: true },
     },
   ],
+  digestRequest: [
+    {
+      name: 'digestRequest',
+      packet: { kind: 'digestRequest', id: 24, offset: 8192, length: 4097 },
+      payload: '11'.repeat(32) + '22'.repeat(32),
+    },
+  ],
+  resyncSame: [
+    {
+      name: 'resyncSame',
+      packet: {
+        kind: 'resyncSame',
+        id: 24,
+        runs: [
+          { first: 2, count: 1 },
+          { first: 7, count: 300 },
+        ],
+      },
+    },
+  ],
   resyncFailed: [{ name: 'resyncFailed', packet: { kind: 'resyncFailed', id: 20 } }],
   resyncStable: [
     {
@@ -127,6 +151,36 @@ const kinds: { readonly [Kind in PacketKind]: readonly GoldenPacket[] } = {
   ],
   resyncPause: [{ name: 'resyncPause', packet: { kind: 'resyncPause', paused: true } }],
   invalidate: [{ name: 'invalidate', packet: { kind: 'invalidate' } }],
+  verifyStart: [{ name: 'verifyStart', packet: { kind: 'verifyStart' } }],
+  verifyRequest: [
+    {
+      name: 'verifyRequest',
+      packet: { kind: 'verifyRequest', id: 25, offset: 1048576, length: 65536, mark: true },
+    },
+  ],
+  verifyPoint: [{ name: 'verifyPoint', packet: { kind: 'verifyPoint', id: 25 } }],
+  verifyDigests: [
+    {
+      name: 'verifyDigests',
+      packet: { kind: 'verifyDigests', id: 25 },
+      payload: '5a'.repeat(32),
+    },
+  ],
+  verifyFailed: [{ name: 'verifyFailed', packet: { kind: 'verifyFailed', id: 26 } }],
+  verifyFound: [
+    {
+      name: 'verifyFound',
+      packet: {
+        kind: 'verifyFound',
+        runs: [
+          { first: 0, count: 1 },
+          { first: 130, count: 2 },
+        ],
+        last: true,
+      },
+    },
+  ],
+  verifyEnd: [{ name: 'verifyEnd', packet: { kind: 'verifyEnd' } }],
   newGeneration: [
     { name: 'newGeneration', packet: { kind: 'newGeneration', current: 0x8000000000000001n, history: [] } },
   ],
@@ -163,6 +217,9 @@ const kinds: { readonly [Kind in PacketKind]: readonly GoldenPacket[] } = {
       },
     },
   ],
+  giveUpRequest: [{ name: 'giveUpRequest', packet: { kind: 'giveUpRequest', id: 24 } }],
+  giveUpReply: [{ name: 'giveUpReply', packet: { kind: 'giveUpReply', id: 24, granted: true } }],
+  giveUpEnded: [{ name: 'giveUpEnded', packet: { kind: 'giveUpEnded' } }],
   grow: [{ name: 'grow', packet: { kind: 'grow', id: 24, sizeBytes: 10 * 1024 ** 3 } }],
   grown: [
     { name: 'grown', packet: { kind: 'grown', id: 24, refusal: null } },

@@ -5,7 +5,12 @@ import {
   blockCountOf,
   blocksCovered,
   blocksTouched,
+  bytesOf,
+  complement,
+  digestsBytes,
   extentsTouched,
+  shiftRuns,
+  withoutRun,
 } from '../../../replicator/core/blocks.ts';
 
 const terabyte = 2 ** 40;
@@ -49,4 +54,51 @@ test('covered blocks lie inside the touched ones and differ by at most one at ea
 test('extentsTouched: extents are 4 MiB', (t) => {
   t.deepEqual(extentsTouched(4 * 2 ** 20 - 1, 2), { first: 0, count: 2 });
   t.deepEqual(extentsTouched(0, 16 * terabyte), { first: 0, count: 2 ** 22 });
+});
+
+test('bytesOf: the last run of a device ends with it', (t) => {
+  t.deepEqual(bytesOf({ first: 1, count: 2 }, 100_000), { offset: 4096, length: 8192 });
+  t.deepEqual(bytesOf({ first: 1, count: 2 }, 9000), { offset: 4096, length: 9000 - 4096 });
+});
+
+test('withoutRun: takes a run out of one of the runs, or says that it is not in them', (t) => {
+  const runs = [
+    { first: 2, count: 4 },
+    { first: 10, count: 1 },
+  ];
+  t.deepEqual(withoutRun(runs, { first: 3, count: 2 }), [
+    { first: 2, count: 1 },
+    { first: 5, count: 1 },
+    { first: 10, count: 1 },
+  ]);
+  t.deepEqual(withoutRun(runs, { first: 2, count: 4 }), [{ first: 10, count: 1 }]);
+  t.deepEqual(withoutRun(runs, { first: 10, count: 1 }), [{ first: 2, count: 4 }]);
+  for (const outside of [
+    { first: 1, count: 2 },
+    { first: 5, count: 2 },
+    { first: 2, count: 9 },
+    { first: 10, count: 0 },
+  ]) {
+    t.is(withoutRun(runs, outside), null);
+  }
+});
+
+test('complement: what ascending runs leave of a whole', (t) => {
+  const whole = { first: 4, count: 6 };
+  t.deepEqual(complement(whole, []), [whole]);
+  t.deepEqual(complement(whole, [whole]), []);
+  const middle = [
+    { first: 5, count: 2 },
+    { first: 9, count: 1 },
+  ];
+  t.deepEqual(complement(whole, middle), [
+    { first: 4, count: 1 },
+    { first: 7, count: 2 },
+  ]);
+});
+
+test('shiftRuns and digestsBytes count in blocks', (t) => {
+  t.deepEqual(shiftRuns([{ first: 1, count: 2 }], 256), [{ first: 257, count: 2 }]);
+  t.is(digestsBytes(4096), 32);
+  t.is(digestsBytes(4097), 64);
 });

@@ -122,14 +122,15 @@ const commands: Readonly<Record<string, Command>> = {
   'invalidate-peer': invalidatePeer,
   pause,
   resume,
-  verify: { kind: 'verify', action: 'start' },
+  verify: { kind: 'verify', action: 'start', repair: true },
+  'verify stop': { kind: 'verify', action: 'stop', repair: true },
   resize: grow,
 };
 
 type Expected = Readonly<Partial<Record<keyof typeof commands, string>>>;
 
 /** What is answered in each state, on one of the nodes; what is not named is `ok`. */
-const always: Expected = { verify: 'not-supported' };
+const always: Expected = { 'verify stop': 'no-verify' };
 const resizeAnswers: Readonly<Record<string, string>> = {
   ...{ 'primary b': 'not-primary', 'primary with a client b': 'not-primary' },
   ...{ 'cut a': 'not-connected', 'cut b': 'not-connected', 'split brain b': 'not-connected' },
@@ -187,6 +188,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'cut',
     'a',
     {
+      verify: 'not-connected',
       ...noResync,
       ...{ 'connect --discard': 'discard-needs-secondary', attach: 'already-attached', detach: 'last-copy' },
       ...{ invalidate: 'not-supported', 'invalidate-peer': 'not-connected' },
@@ -196,6 +198,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'cut',
     'b',
     {
+      verify: 'not-connected',
       ...noResync,
       ...{ promote: 'peer-may-be-primary', failover: 'peer-may-be-primary', attach: 'already-attached' },
       ...{ invalidate: 'last-copy', 'invalidate-peer': 'not-connected' },
@@ -205,6 +208,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'disconnected',
     'a',
     {
+      verify: 'not-connected',
       ...noResync,
       ...{ 'connect --discard': 'discard-needs-secondary', attach: 'already-attached', detach: 'last-copy' },
       ...{ invalidate: 'not-supported', 'invalidate-peer': 'not-connected' },
@@ -214,6 +218,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'disconnected',
     'b',
     {
+      verify: 'not-connected',
       ...noResync,
       ...{ promote: 'not-up-to-date', failover: 'not-up-to-date', attach: 'already-attached' },
       ...{ invalidate: 'last-copy', 'invalidate-peer': 'not-connected' },
@@ -223,6 +228,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'split brain',
     'b',
     {
+      verify: 'not-connected',
       ...noResync,
       ...{ promote: 'split-brain', failover: 'split-brain', attach: 'already-attached' },
       ...{ invalidate: 'last-copy', 'invalidate-peer': 'not-connected' },
@@ -232,6 +238,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'b is a target',
     'b',
     {
+      verify: 'resync-running',
       ...{ promote: 'not-up-to-date', failover: 'not-up-to-date', attach: 'already-attached' },
       ...{ 'connect --discard': 'already-connected', 'invalidate-peer': 'not-up-to-date' },
     },
@@ -240,6 +247,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'b is a target',
     'a',
     {
+      verify: 'resync-running',
       ...{ attach: 'already-attached', 'connect --discard': 'already-connected', invalidate: 'last-copy' },
     },
   ],
@@ -247,6 +255,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'b is a target of the Primary',
     'b',
     {
+      verify: 'resync-running',
       ...{ promote: 'peer-is-primary', 'promote --force': 'peer-is-primary', failover: 'not-up-to-date' },
       ...{ 'failover --force': 'not-up-to-date', 'connect --discard': 'already-connected' },
       ...{ attach: 'already-attached', 'invalidate-peer': 'not-up-to-date' },
@@ -256,6 +265,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'b is a target of the Primary',
     'a',
     {
+      verify: 'resync-running',
       ...{ 'connect --discard': 'discard-needs-secondary', attach: 'already-attached', detach: 'last-copy' },
       invalidate: 'not-supported',
     },
@@ -264,6 +274,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'a is diskless',
     'a',
     {
+      verify: 'no-disk',
       ...noResync,
       ...{ 'connect --discard': 'already-connected', detach: 'already-detached' },
       ...{ 'detach --force': 'already-detached', invalidate: 'no-disk', 'invalidate-peer': 'not-up-to-date' },
@@ -273,6 +284,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'a is diskless and Primary',
     'a',
     {
+      verify: 'no-disk',
       ...noResync,
       ...{ 'connect --discard': 'discard-needs-secondary', disconnect: 'last-copy' },
       ...{ detach: 'already-detached', 'detach --force': 'already-detached' },
@@ -283,6 +295,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'a is diskless and cut off',
     'a',
     {
+      verify: 'not-connected',
       ...noResync,
       ...{
         promote: 'no-disk',
@@ -298,6 +311,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'never met',
     'a',
     {
+      verify: 'not-connected',
       ...noResync,
       ...{ promote: 'not-up-to-date', failover: 'not-up-to-date', attach: 'already-attached' },
       ...{ invalidate: 'last-copy', 'invalidate-peer': 'not-connected' },
@@ -307,6 +321,7 @@ const table: readonly [keyof typeof states, Name, Expected][] = [
     'unmirrored',
     'a',
     {
+      verify: 'not-mirrored',
       ...noResync,
       ...{ failover: 'not-mirrored', 'failover --force': 'not-mirrored', connect: 'not-mirrored' },
       ...{ 'connect --discard': 'not-mirrored', disconnect: 'not-mirrored', attach: 'already-attached' },

@@ -270,7 +270,7 @@ test('a resync target whose disk fails is Inconsistent when it comes back', (t) 
   pair.settle();
   pair.write('a', 0, 2, { count: 2 });
   pair.settle();
-  pair.hold('packet:resyncData', 'b');
+  pair.hold('read', 'a');
   pair.healLink();
   pair.settle();
   t.is(pair.status('b').diskState, 'Inconsistent');

@@ -3,6 +3,8 @@ import test from 'ava';
 import fc from 'fast-check';
 import type { HandshakeDecision, HandshakeRule } from '../../../replicator/core/handshake-rules.ts';
 import { decideHandshake, handshakeRules } from '../../../replicator/core/handshake-rules.ts';
+import type { AfterSb1pri, AfterSb2pri, Agreed0pri } from '../../../replicator/core/after-split-brain.ts';
+import { alwaysDisconnect } from '../../../replicator/core/after-split-brain.ts';
 import type { PeerState } from '../../../replicator/core/packet.ts';
 import { diskStates } from '../../../replicator/core/vocabulary.ts';
 
@@ -22,6 +24,8 @@ const plain: PeerState = {
   peerExcluded: false,
   dirtyBlocks: 0,
   discardMyData: false,
+  partedAsPrimary: false,
+  ...alwaysDisconnect,
 };
 
 const marked = { dirtyBlocks: 3 } as const;
@@ -30,6 +34,12 @@ const fresh = { origin: 'created-empty', disk: 'Inconsistent' } as const;
 const withData = { origin: 'created-with-data', disk: 'Inconsistent' } as const;
 const ahead = { current: 2n, bitmap: [1n], history: [1n] } as const;
 const elsewhere = { current: 3n, bitmap: [1n], history: [1n] } as const;
+
+const byPolicy = {
+  'after-sb-0pri': 'discard-least-changes',
+  'after-sb-1pri': 'discard-secondary',
+  'after-sb-2pri': 'call-pri-lost-after-sb',
+} as const;
 
 type Row = readonly [
   name: string,
@@ -297,6 +307,62 @@ const rows: readonly Row[] = [
     'history-both',
     'split-brain',
   ],
+  [
+    'both wrote from one generation on, and policy knows who',
+    { ...ahead, ...byPolicy, dirtyBlocks: 5 },
+    { ...elsewhere, ...byPolicy, dirtyBlocks: 4 },
+    'after-sb-0pri-discard-peer',
+    'sync self',
+  ],
+  [
+    'one is Primary, the other gives way by policy',
+    { ...ahead, ...byPolicy },
+    { ...elsewhere, ...byPolicy, role: 'Primary', exposed: 3n },
+    'after-sb-1pri-discard-self',
+    'sync peer',
+  ],
+  [
+    'both are Primary, and the one that gives way by policy steps down',
+    { ...ahead, ...byPolicy, role: 'Primary', exposed: 2n },
+    { ...elsewhere, ...byPolicy, role: 'Primary', exposed: 3n, ...marked },
+    'after-sb-2pri-discard-self',
+    'sync peer fence',
+  ],
+  [
+    'by policy, without common marks: all is copied',
+    { current: 5n, history: [1n], ...byPolicy, role: 'Primary', exposed: 5n },
+    { current: 6n, history: [1n], ...byPolicy },
+    'after-sb-1pri-discard-peer',
+    'sync self full',
+  ],
+  [
+    'without common marks their number tells nothing',
+    { current: 5n, history: [1n], ...byPolicy, ...marked },
+    { current: 6n, history: [1n], ...byPolicy },
+    'after-sb-undecided',
+    'split-brain',
+  ],
+  [
+    'policies that differ settle nothing',
+    { ...ahead, ...byPolicy, ...marked },
+    { ...elsewhere, ...byPolicy, 'after-sb-2pri': 'disconnect' },
+    'after-sb-mismatch',
+    'split-brain',
+  ],
+  [
+    'two Primaries of one generation, whatever the policy',
+    { role: 'Primary', exposed: 1n, ...byPolicy, ...marked },
+    { role: 'Primary', exposed: 1n, ...byPolicy },
+    'two-primaries',
+    'split-brain',
+  ],
+  [
+    'nothing in common, whatever the policy',
+    byPolicy,
+    { current: 7n, ...byPolicy },
+    'unrelated',
+    'unrelated-data',
+  ],
   ['nothing in common', {}, { current: 7n }, 'unrelated', 'unrelated-data'],
 
   [
@@ -324,6 +390,20 @@ const rows: readonly Row[] = [
     'split brain, a Primary does not give way',
     { ...ahead, discardMyData: true, role: 'Primary', exposed: 2n },
     elsewhere,
+    'bitmap-both',
+    'split-brain',
+  ],
+  [
+    'split brain, the operator goes before the policy',
+    { ...ahead, ...byPolicy, ...marked, discardMyData: true },
+    { ...elsewhere, ...byPolicy },
+    'discard-self',
+    'sync peer',
+  ],
+  [
+    'split brain, what the operator said cannot be followed, and the policy does not overrule it',
+    { ...ahead, ...byPolicy, discardMyData: true },
+    { ...elsewhere, ...byPolicy, discardMyData: true },
     'bitmap-both',
     'split-brain',
   ],
@@ -379,7 +459,15 @@ const anyState: fc.Arbitrary<PeerState> = fc
     linked: fc.boolean(),
     peerExcluded: fc.boolean(),
     dirtyBlocks: fc.constantFrom(0, 0, 5),
-    discardMyData: fc.boolean(),
+    discardMyData: fc.constantFrom(true, false, false),
+    partedAsPrimary: fc.boolean(),
+    'after-sb-0pri': fc.constantFrom<Agreed0pri>(
+      'disconnect',
+      'discard-least-changes',
+      'discard-sorts-first',
+    ),
+    'after-sb-1pri': fc.constantFrom<AfterSb1pri>('disconnect', 'consensus', 'discard-secondary'),
+    'after-sb-2pri': fc.constantFrom<AfterSb2pri>('disconnect', 'violently-as0p'),
   })
   .map((state) => ({ ...state, exposed: state.role === 'Primary' ? state.exposed : 0n }));
 
@@ -436,6 +524,19 @@ property(
     }
     if (a.sizeBytes === b.sizeBytes) return true;
     return verdict.kind !== 'in-sync' && (verdict.kind !== 'sync' || verdict.fenceTarget);
+  },
+);
+
+property(
+  'data is thrown away only where both nodes say which, and never for want of a common past',
+  (a, b, decision) => {
+    if (!/^after-sb-.pri-discard/.test(decision.rule)) return true;
+    const without = decideHandshake({ ...a, ...alwaysDisconnect }, { ...b, ...alwaysDisconnect }, true);
+    const settings = ['after-sb-0pri', 'after-sb-1pri', 'after-sb-2pri'] as const;
+    return (
+      (without.rule === 'bitmap-both' || without.rule === 'history-both') &&
+      settings.every((setting) => a[setting] === b[setting])
+    );
   },
 );
 

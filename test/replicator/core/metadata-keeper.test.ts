@@ -16,6 +16,7 @@ const superblock: Superblock = {
   origin: 'settled',
   current: 5n,
   bitmap: [3n, 4n],
+  partedAsPrimary: true,
   history: [4n, 3n, 2n, 1n],
   disk: 'UpToDate',
   primary: false,
@@ -29,7 +30,20 @@ const range = (from: number, count: number): bigint[] =>
   Array.from({ length: count }, (_, i) => BigInt(from + i));
 
 test('a new generation: the old one is an ancestor, and differences count from it as well', (t) => {
-  t.deepEqual(descend(superblock, 6n), { current: 6n, bitmap: [3n, 4n, 5n], history: [5n, 4n, 3n, 2n, 1n] });
+  t.deepEqual(descend(superblock, 6n, false), {
+    current: 6n,
+    bitmap: [3n, 4n, 5n],
+    partedAsPrimary: true,
+    history: [5n, 4n, 3n, 2n, 1n],
+  });
+});
+
+test('the copies part with the first generation that needs covering: the role counts then, and not later', (t) => {
+  for (const asPrimary of [true, false]) {
+    const parted = descend({ ...superblock, bitmap: [], partedAsPrimary: !asPrimary }, 6n, asPrimary);
+    t.is(parted.partedAsPrimary, asPrimary);
+    t.is(descend({ ...superblock, ...parted }, 7n, !asPrimary).partedAsPrimary, asPrimary);
+  }
 });
 
 test('settled: no older generation needs covering, and none is forgotten', (t) => {

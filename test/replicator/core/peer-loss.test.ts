@@ -91,7 +91,7 @@ test('what was written since the last flush the peer completed is out of sync, a
   t.is(summary(pair, 'b'), mirroringSecondary);
   const requested = pair
     .sent('b')
-    .flatMap((packet) => (packet.kind === 'resyncRequest' ? [packet.offset / 4096] : []));
+    .flatMap((packet) => (packet.kind === 'digestRequest' ? [packet.offset / 4096] : []));
   t.deepEqual(requested, [20, 30]);
 });
 
@@ -190,7 +190,7 @@ test('a cut without writes: no new generation, and only what was not flushed is 
   t.is(pair.metadata('b').superblock.current, before);
   const copied = pair
     .sent('b')
-    .flatMap((packet) => (packet.kind === 'resyncRequest' ? [packet.offset / 4096] : []));
+    .flatMap((packet) => (packet.kind === 'digestRequest' ? [packet.offset / 4096] : []));
   t.deepEqual(copied, [7]);
 });
 
@@ -386,19 +386,6 @@ test('onPeerLoss suspend: a write in flight is acknowledged once the peer is bac
   pair.settle();
   t.is(write.outcome, 'ok');
   t.deepEqual(pair.differences(), []);
-});
-
-test('onPeerLoss suspend: promote with force goes on alone', (t) => {
-  const pair = flushed({ core: { onPeerLoss: 'suspend' } });
-  pair.cutLink();
-  pair.settle();
-  const write = pair.write('a', 0, 2);
-  pair.settle();
-  t.is(outcome(pair, 'a', promote), 'ok');
-  t.is(write.outcome, 'pending');
-  t.is(outcome(pair, 'a', promoteByForce), 'ok');
-  t.is(write.outcome, 'ok');
-  t.true(pair.metadata('a').superblock.peerExcluded);
 });
 
 test('a graceful disconnect of the Primary outdates the peer', (t) => {

@@ -360,3 +360,48 @@ test('resize: a disk that goes while it grows is refused, and the pair goes on',
   t.is(summary(pair, 'a'), mirroringPrimary);
   t.deepEqual(sizes(pair), all(oldBlocks));
 });
+
+test('resize: a verify and a growth exclude each other, whoever began', (t) => {
+  const verify = { kind: 'verify', action: 'start', repair: false } as const;
+  for (const [verifier, grower] of [
+    ['a', 'a'],
+    ['b', 'a'],
+    ['a', 'b'],
+  ] as const) {
+    const pair = connected();
+    const release = pair.hold('digest', 'a');
+    t.is(outcome(pair, verifier, verify), 'ok');
+    t.is(outcome(pair, grower, grow), 'verify-running');
+    release();
+    pair.settle();
+    pair.tick(500);
+    const growing = pair.hold('growDisk', 'b');
+    const asked = pair.command(grower, grow);
+    pair.settle();
+    t.is(outcome(pair, 'b', verify), 'busy');
+    t.is(outcome(pair, grower, verify), 'busy');
+    growing();
+    pair.settle();
+    t.is(inShort(asked.result), 'ok');
+    t.is(outcome(pair, verifier, verify), 'ok');
+    pair.tick(500);
+    t.is(pair.status('a').peer?.replication, 'Established');
+  }
+});
+
+test('resize: a verify that begins while the peer is asked comes first', (t) => {
+  const pair = connected();
+  const release = pair.hold('packet:grow', 'b');
+  const asked = pair.command('a', grow);
+  pair.settle();
+  t.is(outcome(pair, 'b', { kind: 'verify', action: 'start', repair: false }), 'ok');
+  const digests = pair.hold('digest', 'b');
+  release();
+  pair.settle();
+  digests();
+  pair.settle();
+  t.true(asked.result !== null);
+  t.is(sizeOf(pair, 'a'), sizeOf(pair, 'b'));
+  pair.tick(500);
+  t.is(summary(pair, 'a'), bothSecondary);
+});

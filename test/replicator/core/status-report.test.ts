@@ -22,11 +22,12 @@ test('the status of a Primary that mirrors', (t) => {
       diskState: 'UpToDate',
       outOfSyncBytes: 0,
       sync: null,
+      verify: null,
       lastError: null,
     },
     generation: { current, bitmap: 0n, history },
     splitBrain: false,
-    io: { reads: 1, writes: 2, readBytes: 8192, writtenBytes: 4096, flushes: 1 },
+    io: { reads: 1, writes: 2, readBytes: 8192, writtenBytes: 4096, flushes: 1, repairedReads: 0 },
   });
 });
 

@@ -1,6 +1,6 @@
 /** From SEEK_DATA and SEEK_HOLE answers to allocation extents. */
 import test from 'ava';
-import { allocationExtents } from '../../../replicator/shell/allocation-map.ts';
+import { allocationExtents, isHoleWalk } from '../../../replicator/shell/allocation-map.ts';
 import type { SeekWalk } from '../../../replicator/shell/allocation-map.ts';
 
 /** Runs a walk over a file that holds data in the given ranges, [start, end). */
@@ -49,4 +49,11 @@ test('answers that contradict each other count as data', (t) => {
   const next = walk.next(0);
   t.deepEqual(next.value, { offset: 4096, target: 'data' });
   t.deepEqual(walk.next(null).value, [data(4096), hole(1904)]);
+});
+
+test('a range is a hole only when no byte of it is allocated', (t) => {
+  t.true(runOver(isHoleWalk(0, 4096), [[4096, 8192]]));
+  t.false(runOver(isHoleWalk(0, 4097), [[4096, 8192]]));
+  t.false(runOver(isHoleWalk(8191, 100), [[4096, 8192]]));
+  t.true(runOver(isHoleWalk(8192, 100), [[4096, 8192]]));
 });

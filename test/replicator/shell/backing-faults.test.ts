@@ -159,6 +159,23 @@ test('the fault file fails what it lists for as long as it exists', async (t) =>
   t.is(await operations['flush']?.(store), 'EIO');
 });
 
+test('a bad sector of the fault file cannot be read until all of it is written', async (t) => {
+  const faults = join(temporaryDirectory(t), 'faults.json');
+  const store = await storeWith(t, faultFileIo(faults));
+  const read = (offset: number): Promise<string | null> =>
+    outcome((done) => store.read(offset, 512, (error) => done(error)));
+  const write = (offset: number, length: number): Promise<string | null> =>
+    outcome((done) => store.write(offset, Buffer.alloc(length, 1), done));
+  writeFileSync(faults, '{"badSector":{"offset":4096,"length":1024}}');
+  t.is(await read(0), null);
+  t.is(await read(4096), 'EIO');
+  t.is(await write(4096, 512), null);
+  t.is(await read(4608), 'EIO');
+  t.is(await write(0, 8192), null);
+  t.is(await read(4096), null);
+  t.is(await read(4608), null);
+});
+
 test('a fault file that cannot be understood fails everything', async (t) => {
   const faults = join(temporaryDirectory(t), 'faults.json');
   const store = await storeWith(t, faultFileIo(faults));

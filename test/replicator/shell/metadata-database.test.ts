@@ -15,12 +15,14 @@ import test from 'ava';
 import type { ExecutionContext } from 'ava';
 import type { Superblock, Transaction } from '../../../replicator/core/metadata.ts';
 import type { RefusalCode } from '../../../replicator/core/refusal.ts';
+import { formatVersion } from '../../../replicator/shell/metadata-format.ts';
 import { openMetadataDatabase } from '../../../replicator/shell/metadata-database.ts';
 import type {
   MetadataContent,
   MetadataDatabase,
   MetadataFormat,
 } from '../../../replicator/shell/metadata-database.ts';
+import { bitwiseCrc32c } from '../../support/bitwise-crc32c.ts';
 import { attributeBinding, someSuperblock } from '../../support/metadata.ts';
 import { temporaryDirectory } from '../../support/temporary.ts';
 
@@ -229,7 +231,7 @@ test('a database of another program is refused and stays as it is', (t) => {
 test('metadata of a newer version is refused and stays as it is', (t) => {
   const path = at(t);
   withTransactions(path);
-  tamper(path, 'PRAGMA user_version = 2');
+  tamper(path, `PRAGMA user_version = ${formatVersion + 1}`);
   const before = readFileSync(path);
   t.is(refusalCode(t, path), 'metadata-newer');
   t.true(readFileSync(path).equals(before));
@@ -312,18 +314,71 @@ test('a path where no file can be is refused', (t) => {
   t.is(refusalCode(t, path), 'metadata-failed');
 });
 
+/** Makes it what version 1 wrote: without the column that version 2 added, and with the checksum over the others. */
+function asVersion1(path: string): void {
+  const raw = new Database(path);
+  raw.exec('ALTER TABLE superblock DROP COLUMN parted_as_primary');
+  const hex = (generations: readonly bigint[]): string =>
+    generations.map((generation) => generation.toString(16).padStart(16, '0')).join('');
+  const { sizeBytes, origin, current, bitmap, history, disk } = someSuperblock;
+  const flags = [1, 0, 1, 0, 1];
+  const text = [sizeBytes, origin, hex([current]), hex(bitmap), hex(history), disk, ...flags].join('|');
+  raw.prepare('UPDATE superblock SET crc32c = ?').run(bitwiseCrc32c(Buffer.from(text)));
+  raw.pragma('user_version = 1');
+  raw.close();
+}
+
+test('metadata of version 1: who was Primary when the copies parted is not known, all else stays', (t) => {
+  const path = at(t);
+  const before = withTransactions(path, { activate: [{ first: 1, count: 1 }] });
+  asVersion1(path);
+  const superblock = { ...someSuperblock, partedAsPrimary: false };
+  t.deepEqual(reopened(path).recorded?.image, { ...before.recorded?.image, superblock });
+  t.true(existsSync(`${path}.v1`));
+  t.deepEqual(reopened(path).recorded?.image.superblock, superblock);
+  const { database } = open(path);
+  database.commit([{ transaction: { superblock: someSuperblock }, binding: null }]);
+  database.close();
+  t.deepEqual(reopened(path), before);
+});
+
+test('metadata of version 1 that was damaged is not given a new checksum', (t) => {
+  const path = at(t);
+  withTransactions(path);
+  asVersion1(path);
+  const raw = new Database(path);
+  raw.exec('UPDATE superblock SET writer = 1');
+  raw.close();
+  t.is(refusalCode(t, path), 'metadata-corrupt');
+  t.is(refusalCode(t, path), 'metadata-corrupt');
+});
+
+test('metadata of version 1 in which nothing was recorded yet', (t) => {
+  const path = at(t);
+  const { database, content } = open(path);
+  database.close();
+  const raw = new Database(path);
+  raw.exec('ALTER TABLE superblock DROP COLUMN parted_as_primary');
+  raw.pragma('user_version = 1');
+  raw.close();
+  t.deepEqual(reopened(path), content);
+});
+
 test('older metadata is migrated step by step, after a copy of it was kept', (t) => {
   const path = at(t);
   const before = withTransactions(path, { activate: [{ first: 1, count: 1 }] });
   const steps: number[] = [];
   const format: MetadataFormat = {
-    version: 3,
+    version: formatVersion + 2,
     migrations: [
-      { from: 2, run: (database) => void (steps.push(2), database.exec('DELETE FROM activity_log')) },
       {
-        from: 1,
+        from: formatVersion + 1,
+        run: (database) => void (steps.push(2), database.exec('DELETE FROM activity_log')),
+      },
+      {
+        from: formatVersion,
         run: () => {
-          t.true(existsSync(`${path}.v1`));
+          t.true(existsSync(`${path}.v${formatVersion}`));
           steps.push(1);
         },
       },
@@ -336,17 +391,17 @@ test('older metadata is migrated step by step, after a copy of it was kept', (t)
   t.is(refusalCode(t, path), 'metadata-newer');
   open(path, format).database.close();
   t.deepEqual(steps, [1, 2]);
-  t.deepEqual(reopened(`${path}.v1`), before);
+  t.deepEqual(reopened(`${path}.v${formatVersion}`), before);
 });
 
 test('a migration that fails leaves the last version that worked', (t) => {
   const path = at(t);
   const before = withTransactions(path);
   const format: MetadataFormat = {
-    version: 2,
+    version: formatVersion + 1,
     migrations: [
       {
-        from: 1,
+        from: formatVersion,
         run: (database) => {
           database.exec('DELETE FROM superblock');
           throw new Error('no');
@@ -354,17 +409,17 @@ test('a migration that fails leaves the last version that worked', (t) => {
       },
     ],
   };
-  writeFileSync(`${path}.v1.part`, 'what a crash left of an earlier copy');
+  writeFileSync(`${path}.v${formatVersion}.part`, 'what a crash left of an earlier copy');
   t.false(openMetadataDatabase(location(path), format).ok);
   t.deepEqual(reopened(path), before);
-  t.deepEqual(reopened(`${path}.v1`), before);
-  t.false(existsSync(`${path}.v1.part`));
+  t.deepEqual(reopened(`${path}.v${formatVersion}`), before);
+  t.false(existsSync(`${path}.v${formatVersion}.part`));
 });
 
 test('a version without a way to the present one is refused', (t) => {
   const path = at(t);
   withTransactions(path);
-  const opened = openMetadataDatabase(location(path), { version: 2, migrations: [] });
+  const opened = openMetadataDatabase(location(path), { version: formatVersion + 1, migrations: [] });
   t.is(opened.ok ? null : opened.refusal.code, 'metadata-corrupt');
 });
 

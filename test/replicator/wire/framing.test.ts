@@ -7,6 +7,7 @@ import { packetTypes } from '../../../replicator/wire/constants.ts';
 import { packetBodies } from '../../../replicator/wire/packet-body.ts';
 import { payloadKinds } from '../../../replicator/core/packet.ts';
 import type { PacketKind } from '../../../replicator/core/packet.ts';
+import { alwaysDisconnect } from '../../../replicator/core/after-split-brain.ts';
 import type { PeerState } from '../../../replicator/core/packet.ts';
 import { maxPayloadBytes } from '../../../replicator/core/vocabulary.ts';
 import { goldenBytes } from '../../golden/peer/packets.ts';
@@ -130,6 +131,39 @@ test(
   'resyncData.payload',
 );
 test(body, 'readData', '000000000000000f', 'readData.payload');
+test(
+  body,
+  'digestRequest',
+  '0000000000000018'.concat('0000000000002000', '0000000000001001'),
+  'digestRequest.payload',
+);
+test(
+  body,
+  'digestRequest',
+  '0000000000000018'.concat('0000000000002000', '0000000000000000'),
+  'digestRequest.length',
+);
+test(
+  body,
+  'digestRequest',
+  '0000000000000018'.concat('0000000000002000', '0000000002000001'),
+  'digestRequest.length',
+);
+test(body, 'resyncSame', '0000000000000018'.concat('010200'), 'resyncSame.runs');
+test(
+  body,
+  'verifyRequest',
+  '0000000000000019'.concat('0000000000000000', '0000000000001000', '02'),
+  'verifyRequest.mark',
+);
+test(
+  body,
+  'verifyRequest',
+  '0000000000000019'.concat('0000000000000000', '0000000002000001', '00'),
+  'verifyRequest.length',
+);
+test(body, 'verifyDigests', '0000000000000019', 'verifyDigests.payload');
+test(body, 'verifyFound', '02010001', 'verifyFound.last');
 test(body, 'refused', '000c73706c69742d627261696e', 'refused.rule');
 test(body, 'refused', '010073706c69742d627261696e', 'refused.rule');
 test(body, 'refused', '000a73706c69742d627261696e', 'refused.body');
@@ -154,11 +188,11 @@ test(body, 'handoverReply', '000000000000001701ff', 'handoverReply.refusal.code'
 
 test('state: reserved flags and too many generations are refused', (t) => {
   const state = goldenBytes('state').subarray(32);
-  state.writeUInt8(0x20, 4);
+  state.writeUInt8(0x40, 4);
   t.is(verdict(withBody('state', state.toString('hex'))), 'state.flags');
   state.writeUInt8(0, 4);
   t.is(verdict(withBody('state', state.toString('hex'))), 'state');
-  state.writeUInt8(9, 37);
+  state.writeUInt8(9, 40);
   t.is(verdict(withBody('state', state.toString('hex'))), 'state.bitmap');
 });
 
@@ -166,6 +200,12 @@ test('a write whose payload has another length than the write is refused', (t) =
   const frame = goldenBytes('write');
   frame.writeUInt32BE(4, 12);
   t.is(verdict(seal(frame.subarray(0, frame.length - 1))), 'write.payload');
+});
+
+test('half a hash is refused', (t) => {
+  const frame = goldenBytes('verifyDigests');
+  frame.writeUInt32BE(31, 12);
+  t.is(verdict(seal(frame.subarray(0, frame.length - 1))), 'verifyDigests.payload');
 });
 
 test('the largest bitmap packet fits the bound of a body and comes back', (t) => {
@@ -299,6 +339,8 @@ const state: PeerState = {
   peerExcluded: true,
   dirtyBlocks: 0,
   discardMyData: false,
+  partedAsPrimary: false,
+  ...alwaysDisconnect,
 };
 
 test('the largest state fits its bound', (t) => {

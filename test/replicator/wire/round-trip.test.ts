@@ -1,6 +1,7 @@
 /** Any packet survives encoding and decoding, whatever the chunks. */
 import test from 'ava';
 import fc from 'fast-check';
+import { afterSb1priWords, afterSb2priWords } from '../../../replicator/core/after-split-brain.ts';
 import { refusalCodes } from '../../../replicator/core/refusal.ts';
 import type { Packet, PacketKind } from '../../../replicator/core/packet.ts';
 import { diskStates, protocols, roles } from '../../../replicator/core/vocabulary.ts';
@@ -52,6 +53,10 @@ const arbitraries: Arbitraries = {
       peerExcluded: bool,
       dirtyBlocks: fc.nat(),
       discardMyData: bool,
+      partedAsPrimary: bool,
+      'after-sb-0pri': fc.constantFrom('disconnect', 'discard-least-changes', 'discard-sorts-last'),
+      'after-sb-1pri': fc.constantFrom(...afterSb1priWords),
+      'after-sb-2pri': fc.constantFrom(...afterSb2priWords),
     }),
   }),
   bitmap: fc.record({ kind: kind('bitmap'), runs: ascendingRuns, last: bool }),
@@ -59,6 +64,15 @@ const arbitraries: Arbitraries = {
   syncReady: fc.record({ kind: kind('syncReady') }),
   resyncRequest: fc.record({ kind: kind('resyncRequest'), id: number, offset, length }),
   resyncData: fc.record({ kind: kind('resyncData'), id: number, offset, length, zero: bool }),
+  digestRequest: fc.record({ kind: kind('digestRequest'), id: number, offset, length }),
+  resyncSame: fc.record({ kind: kind('resyncSame'), id: number, runs: ascendingRuns }),
+  verifyStart: fc.record({ kind: kind('verifyStart') }),
+  verifyRequest: fc.record({ kind: kind('verifyRequest'), id: number, offset, length, mark: bool }),
+  verifyPoint: fc.record({ kind: kind('verifyPoint'), id: number }),
+  verifyDigests: fc.record({ kind: kind('verifyDigests'), id: number }),
+  verifyFailed: fc.record({ kind: kind('verifyFailed'), id: number }),
+  verifyFound: fc.record({ kind: kind('verifyFound'), runs: ascendingRuns, last: bool }),
+  verifyEnd: fc.record({ kind: kind('verifyEnd') }),
   resyncFailed: fc.record({ kind: kind('resyncFailed'), id: number }),
   resyncStable: fc.record({ kind: kind('resyncStable'), runs: fc.array(run, { maxLength: 50 }) }),
   syncFinished: fc.record({ kind: kind('syncFinished'), current: generation }),
@@ -91,6 +105,9 @@ const arbitraries: Arbitraries = {
   }),
   promoteRequest: fc.record({ kind: kind('promoteRequest'), id: number }),
   promoteReply: fc.record({ kind: kind('promoteReply'), id: number, granted: bool }),
+  giveUpRequest: fc.record({ kind: kind('giveUpRequest'), id: number }),
+  giveUpReply: fc.record({ kind: kind('giveUpReply'), id: number, granted: bool }),
+  giveUpEnded: fc.record({ kind: kind('giveUpEnded') }),
   handoverRequest: fc.record({ kind: kind('handoverRequest'), id: number, force: bool, dryRun: bool }),
   handoverReply: fc.record({
     kind: kind('handoverReply'),
@@ -125,6 +142,10 @@ function payloadOf(of: Packet, byte: number): Buffer | null {
       return of.zero ? null : Buffer.alloc(of.length, byte);
     case 'readData':
       return Buffer.alloc(1 + byte, byte);
+    case 'digestRequest':
+      return Buffer.alloc(Math.ceil(of.length / 4096) * 32, byte);
+    case 'verifyDigests':
+      return Buffer.alloc((1 + (byte % 7)) * 32, byte);
     default:
       return null;
   }

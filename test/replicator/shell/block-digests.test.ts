@@ -1,0 +1,165 @@
+/** Hashes of blocks on a real file, against SHA-256 computed block by block. */
+import { createHash, randomBytes } from 'node:crypto';
+import { join } from 'node:path';
+import test from 'ava';
+import type { ExecutionContext } from 'ava';
+import type { BackingStore } from '../../../replicator/shell/backing-store.ts';
+import { BlockDigests, DigestQueue } from '../../../replicator/shell/block-digests.ts';
+import { faultyFileIo } from '../../../replicator/shell/fault-io.ts';
+import { asBytes } from '../../../replicator/shell/core-device.ts';
+import { LocalIo } from '../../../replicator/shell/local-io.ts';
+import type { Event } from '../../../replicator/core/event.ts';
+import { openStore, outcome } from '../../support/backing.ts';
+import { temporaryDirectory } from '../../support/temporary.ts';
+
+const mebibyte = 1024 * 1024;
+
+async function emptyStore(t: ExecutionContext, sizeBytes = 8 * mebibyte): Promise<BackingStore> {
+  return openStore(t, { path: join(temporaryDirectory(t), 'data'), sizeBytes });
+}
+
+async function write(store: BackingStore, offset: number, data: Buffer): Promise<void> {
+  const error = await outcome((done) => store.write(offset, data, done));
+  if (error !== null) throw new Error(error);
+}
+
+function digest(
+  store: BackingStore,
+  offset: number,
+  length: number,
+  queue = new DigestQueue(),
+): Promise<BlockDigests | null> {
+  return new Promise((resolve) => queue.digest(store, offset, length, resolve));
+}
+
+/** By other means than the code under test. */
+function expected(data: Buffer): string {
+  const hashes: Buffer[] = [];
+  for (let at = 0; at < data.length; at += 4096) {
+    hashes.push(
+      createHash('sha256')
+        .update(data.subarray(at, at + 4096))
+        .digest(),
+    );
+  }
+  return Buffer.concat(hashes).toString('hex');
+}
+
+test('one SHA-256 per block, in order, for data, holes and both', async (t) => {
+  const store = await emptyStore(t);
+  const data = randomBytes(3 * mebibyte);
+  await write(store, mebibyte, data);
+  const whole = Buffer.concat([Buffer.alloc(mebibyte), data, Buffer.alloc(4 * mebibyte)]);
+  for (const [offset, length] of [
+    [0, 8 * mebibyte],
+    [mebibyte, 4096],
+    [mebibyte - 8192, 3 * 4096],
+    [5 * mebibyte, 3 * mebibyte],
+    [2 * mebibyte - 4096, mebibyte + 8192],
+  ] as const) {
+    const digests = await digest(store, offset, length);
+    t.is(digests?.bytes.toString('hex'), expected(whole.subarray(offset, offset + length)));
+    t.is(digests?.byteLength, (length / 4096) * 32);
+  }
+});
+
+test('the last block of a device may be short', async (t) => {
+  const store = await emptyStore(t, 4096 + 512);
+  const data = randomBytes(4096 + 512);
+  await write(store, 0, data);
+  t.is((await digest(store, 0, 4608))?.bytes.toString('hex'), expected(data));
+  t.is((await digest(store, 4096, 512))?.bytes.toString('hex'), expected(data.subarray(4096)));
+});
+
+test('several ranges at once do not get into each other', async (t) => {
+  const store = await emptyStore(t);
+  const data = randomBytes(8 * mebibyte);
+  await write(store, 0, data);
+  const queue = new DigestQueue();
+  const starts = [0, 1, 2, 3, 4, 5].map((at) => at * mebibyte + 4096 * at);
+  const all = await Promise.all(starts.map((start) => digest(store, start, 2 * mebibyte, queue)));
+  starts.forEach((start, at) =>
+    t.is(all[at]?.bytes.toString('hex'), expected(data.subarray(start, start + 2 * mebibyte))),
+  );
+});
+
+test('a hole is hashed without being read', async (t) => {
+  const store = await emptyStore(t);
+  let reads = 0;
+  const read = store.read.bind(store);
+  store.read = (...args) => {
+    reads++;
+    read(...args);
+  };
+  t.is((await digest(store, 0, 8 * mebibyte))?.bytes.toString('hex'), expected(Buffer.alloc(8 * mebibyte)));
+  t.is(reads, 0);
+});
+
+test('other work of the thread gets its turns while a range is hashed', async (t) => {
+  const store = await emptyStore(t);
+  await write(store, 0, randomBytes(mebibyte));
+  let turns = 0;
+  let running = true;
+  const count = (): void => {
+    turns++;
+    if (running) setImmediate(count);
+  };
+  const read = store.read.bind(store);
+  store.read = (offset, length, done) =>
+    read(offset, length, (error, data) => {
+      // From here on there is nothing to do but to hash.
+      setImmediate(count);
+      done(error, data);
+    });
+  await digest(store, 0, mebibyte);
+  running = false;
+  t.true(turns >= 2, `${turns} turns`);
+});
+
+test('differing names exactly the blocks whose hash is another one', (t) => {
+  const of = (...blocks: string[]): Buffer => Buffer.concat(blocks.map((text) => Buffer.alloc(32, text)));
+  const ours = new BlockDigests(of('a', 'b', 'c', 'd', 'e'));
+  t.deepEqual(ours.differing(of('a', 'b', 'c', 'd', 'e')), []);
+  t.deepEqual(ours.differing(of('a', 'x', 'y', 'd', 'z')), [
+    { first: 1, count: 2 },
+    { first: 4, count: 1 },
+  ]);
+  const lastByte = of('a', 'b', 'c', 'd', 'e');
+  lastByte.writeUInt8(0, 31);
+  t.deepEqual(ours.differing(lastByte), [{ first: 0, count: 1 }]);
+  t.throws(() => ours.differing(of('a')), { instanceOf: TypeError });
+});
+
+test('as a payload hashes are their bytes', (t) => {
+  const bytes = Buffer.alloc(64, 7);
+  t.is(asBytes(new BlockDigests(bytes)), bytes);
+});
+
+test('a range that cannot be read has no hashes', async (t) => {
+  const broken = faultyFileIo((kind) => kind === 'failReads');
+  const path = join(temporaryDirectory(t), 'data');
+  const store = await openStore(t, { path, sizeBytes: mebibyte, io: broken });
+  await write(store, 0, randomBytes(mebibyte));
+  t.is(await digest(store, 0, mebibyte), null);
+  t.is(await digest(store, 4096, 4096), null);
+});
+
+test('local-io: hashes come back as an event, or null once the store is detached', async (t) => {
+  const store = await emptyStore(t);
+  const events: Event[] = [];
+  let arrived: () => void = () => undefined;
+  const io = new LocalIo(store, (event) => {
+    events.push(event);
+    arrived();
+  });
+  await new Promise<void>((resolve) => {
+    arrived = resolve;
+    io.digest(7, 0, 8192);
+  });
+  io.detach();
+  io.digest(8, 0, 8192);
+  t.like(events[0], { kind: 'localDigested', id: 7 });
+  t.true(events[0]?.kind === 'localDigested' && events[0].digests?.byteLength === 64);
+  t.deepEqual(events[1], { kind: 'localDigested', id: 8, digests: null });
+  await io.close();
+});
