@@ -1,6 +1,6 @@
 /**
  * `npm run measure`: the figures of a pair on this machine, as a user would see them: mirrored and unmirrored 4 KiB random
- * writes at queue 1 and 32 (fio's nbd engine), the time a forced promotion takes after kill -9 of the Primary under load, and
+ * writes at queue 1 and 32 (fio's nbd engine), an idle resync at full speed and clients' writes beside one, the time a forced promotion takes after kill -9 of the Primary under load, and
  * how much the quick resync copies when it returns. Prints a table; machines are noisy, so compare within one run.
  */
 import { spawn } from 'node:child_process';
@@ -8,6 +8,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Type } from 'typebox';
 import { connectNbd } from '../nbd/client.ts';
@@ -18,6 +19,7 @@ import { waitUntilSettled } from '../server/pair/settling.ts';
 import { checker } from '../server/validation.ts';
 
 const size = '1GiB';
+const filledMiB = 512;
 const { values } = parseArgs({
   options: {
     dir: { type: 'string', default: tmpdir() },
@@ -75,6 +77,8 @@ try {
     await fio('unmirrored', plain, depth);
     await fio('mirrored', mirrored, depth);
   }
+  await idleResync(beta, mirrored);
+  for (const depth of [1, 8]) await besideResync(alpha, beta, mirrored, depth);
 } finally {
   await Promise.all(nodes.map(({ child }) => child.stop()));
   await rm(directory, { recursive: true, force: true });
@@ -114,7 +118,7 @@ async function settled(): Promise<void> {
   if (outcome.kind === 'stuck') throw new Error(outcome.why);
 }
 
-async function fio(what: string, uri: string, depth: number): Promise<void> {
+async function fio(what: string, uri: string, depth: number, rampSeconds = 0): Promise<void> {
   const options = [
     '--name=w',
     '--ioengine=nbd',
@@ -127,14 +131,44 @@ async function fio(what: string, uri: string, depth: number): Promise<void> {
   const output = await run('fio', [
     ...options,
     `--runtime=${values.seconds}`,
+    `--ramp_time=${rampSeconds}`,
     '--time_based',
     '--output-format=json',
   ]);
   const job = expectBody(checkFio(JSON.parse(output.slice(output.indexOf('{'))))).jobs[0]?.write;
-  const medianUs = (job?.clat_ns.percentile['50.000000'] ?? 0) / 1000;
+  const us = (percent: string): string => ((job?.clat_ns.percentile[percent] ?? 0) / 1000).toFixed(0);
   console.log(
-    `4k random write, ${what}, queue ${depth}: ${Math.round(job?.iops ?? 0)} IOPS, median ${medianUs.toFixed(0)} us`,
+    `4k random write, ${what}, queue ${depth}: ${Math.round(job?.iops ?? 0)} IOPS, ` +
+      `median ${us('50.000000')} us, p99 ${us('99.000000')} us`,
   );
+}
+
+/** Everything is copied to beta, half a gibibyte of it data and the rest holes, while no client is active. */
+async function idleResync(beta: Node, uri: string): Promise<void> {
+  const fill = ['--name=fill', '--ioengine=nbd', `--uri=${uri}`, '--rw=write', '--bs=1M', '--iodepth=4'];
+  await run('fio', [...fill, `--size=${filledMiB}M`, '--end_fsync=1']);
+  const startMs = performance.now();
+  await ask(beta, 'POST', '/v1/resources/r0/resync', { action: 'invalidate' });
+  await settled();
+  const seconds = (performance.now() - startMs) / 1000;
+  console.log(`idle resync of ${filledMiB} MiB of data: ${(filledMiB / seconds).toFixed(0)} MiB/s`);
+}
+
+/** The same writes without a resync and beside one that is begun first; the controller has three seconds to settle. */
+async function besideResync(alpha: Node, beta: Node, uri: string, depth: number): Promise<void> {
+  await fio('no resync', uri, depth, 1);
+  await ask(beta, 'POST', '/v1/resources/r0/resync', { action: 'invalidate' });
+  const writing = fio('beside a resync', uri, depth, 3);
+  await delay((3 + Number(values.seconds)) * 1000 - 500);
+  const status = expectBody(checkStatus(await ask(alpha, 'GET', '/v1/resources/r0')));
+  const sync = status.peers[0]?.sync;
+  await writing;
+  console.log(
+    sync
+      ? `  the resync meanwhile: ${(sync.bytesPerSecond / 1024 ** 2).toFixed(1)} MiB/s, held back by: ${sync.rate.reason}`
+      : '  the resync was over before the writes were',
+  );
+  await settled();
 }
 
 async function run(command: string, options: readonly string[]): Promise<string> {

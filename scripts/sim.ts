@@ -1,46 +1,133 @@
 /**
- * Runs simulated histories of two nodes through the replication core.
- *   node scripts/sim.ts --seed 42        one history, with a readable trace; fails if it ends badly
- *   node scripts/sim.ts --seeds 1000     as many histories, from --from (default: 1); the seeds of bad ones are printed
+ * Runs simulated histories of two nodes through the replication core; fails if one ends badly.
+ *   npm run -s sim -- --seed 42                     one history, with a readable trace (--quiet: without)
+ *   npm run -s sim -- --seed 42 --shrunk 'keep=3'   the shortened one that a run has named
+ *   npm run -s sim -- --seeds 1000 --from 1         so many, on all processors (--jobs N: on so many)
+ *   npm run -s sim -- --minutes 10                  as many as there is time for, from a seed drawn at random
+ * A history that ends badly is shrunk to a shorter one (--no-shrink: not).
  */
+import { randomBytes } from 'node:crypto';
 import { parseArgs } from 'node:util';
+import { runCampaign } from '../test/sim/campaign.ts';
+import type { CampaignResult } from '../test/sim/campaign.ts';
+import { coreStates } from '../test/sim/coverage.ts';
+import { parseShortening, unshortened } from '../test/sim/plan.ts';
 import { runHistory } from '../test/sim/run.ts';
+import type { Failure } from '../test/sim/run.ts';
+import { replayLine, shrink } from '../test/sim/shrink.ts';
+import { handshakeRules } from '../replicator/core/handshake-rules.ts';
+
+const misuse = 2;
+/** Failures that are shrunk; more of them tell no more. */
+const shrunkMax = 5;
 
 const { values } = parseArgs({
   options: {
     seed: { type: 'string' },
+    shrunk: { type: 'string', default: '' },
     seeds: { type: 'string' },
-    from: { type: 'string', default: '1' },
+    minutes: { type: 'string' },
+    from: { type: 'string' },
+    jobs: { type: 'string' },
     quiet: { type: 'boolean', default: false },
+    'no-shrink': { type: 'boolean', default: false },
   },
 });
 
-process.exitCode =
-  values.seed !== undefined ? runOne(BigInt(values.seed)) : runMany(Number(values.seeds ?? '100'));
+process.exitCode = await main();
+
+async function main(): Promise<number> {
+  const seed = toSeed(values.seed);
+  const from = toSeed(values.from);
+  const shortening = parseShortening(values.shrunk);
+  const [seeds, minutes, jobs] = [values.seeds, values.minutes, values.jobs].map(toCount);
+  if ([seed, from, shortening, seeds, minutes, jobs].includes(null)) {
+    console.error('seeds and counts are whole numbers above 0, --shrunk is as a run has printed it');
+    return misuse;
+  }
+  if (seed !== undefined && seed !== null) return runOne(seed);
+  return runMany(
+    from ?? (values.minutes === undefined ? 1n : randomBytes(6).readUIntBE(0, 6)),
+    seeds ?? (values.minutes === undefined ? 100 : Infinity),
+    minutes ?? Infinity,
+    jobs ?? undefined,
+  );
+}
 
 function runOne(seed: bigint): number {
   const trace = values.quiet ? {} : { trace: (line: string) => process.stdout.write(`${line}\n`) };
-  const { failure, requests, simulatedMs } = runHistory(seed, trace);
-  console.log(
-    `seed ${seed}: ${failure ?? 'fine'} (${requests} requests in ${Math.round(simulatedMs / 1000)} s)`,
-  );
+  const shortening = parseShortening(values.shrunk) ?? unshortened;
+  const { failure, requests, simulatedMs, faults } = runHistory(seed, { ...trace, shortening });
+  const length = `${requests} requests and ${faults.length} faults in ${Math.round(simulatedMs / 1000)} s`;
+  if (failure === null) console.log(`seed ${seed}: fine (${length})`);
+  else tell(seed, failure);
+  if (failure !== null && !values['no-shrink'] && values.shrunk === '') tellShrunk(seed);
   return failure === null ? 0 : 1;
 }
 
-function runMany(count: number): number {
+async function runMany(
+  from: bigint | number,
+  count: number,
+  minutes: number,
+  jobs?: number,
+): Promise<number> {
   const startMs = performance.now();
-  let bad = 0;
-  let simulatedMs = 0;
-  const from = BigInt(values.from);
-  for (let seed = from; seed < from + BigInt(count); seed++) {
-    const result = runHistory(seed);
-    simulatedMs += result.simulatedMs;
-    if (result.failure === null) continue;
-    bad++;
-    console.log(`seed ${seed}: ${result.failure}`);
-  }
-  const seconds = (performance.now() - startMs) / 1000;
-  const minutes = Math.round(simulatedMs / 60_000);
-  console.log(`${count} histories (${minutes} simulated minutes) in ${seconds.toFixed(1)} s, ${bad} bad`);
-  return bad === 0 ? 0 : 1;
+  const result = await runCampaign({
+    from: BigInt(from),
+    count,
+    untilMs: startMs + minutes * 60_000,
+    ...(jobs === undefined ? {} : { jobs }),
+    onFailure: tell,
+  });
+  if (!values['no-shrink']) for (const { seed } of result.failures.slice(0, shrunkMax)) tellShrunk(seed);
+  summarize(result, (performance.now() - startMs) / 1000);
+  return result.failures.length === 0 ? 0 : 1;
+}
+
+function tell(seed: bigint, { checker, message }: Failure): void {
+  console.log(`seed ${seed}: ${checker}: ${message}\n  ${replayLine(seed)}`);
+}
+
+function tellShrunk(seed: bigint): void {
+  const shrunk = shrink(seed);
+  if (shrunk === null) return;
+  const { shortening, result, runs } = shrunk;
+  const faults = result.faults.map(({ kind, atMs }) => `${kind} at ${atMs} ms`).join(', ');
+  console.log(
+    `seed ${seed}, shrunk in ${runs} runs to ${result.faults.length} faults (${faults}) and ${result.requests} requests:`,
+  );
+  console.log(`  ${result.failure?.message}\n  ${replayLine(seed, shortening)}`);
+}
+
+function summarize(
+  { histories, requests, simulatedMs, failures, coverage }: CampaignResult,
+  seconds: number,
+): void {
+  const { faults } = coverage.report();
+  const kinds = Object.entries(faults).map(([kind, count]) => `${kind} ${count}`);
+  const injected = Object.values(faults).reduce((sum, count) => sum + count, 0);
+  const { missingRules, missingStates } = coverage;
+  console.log(
+    `${histories} histories in ${seconds.toFixed(1)} s (${(histories / seconds).toFixed(1)}/s), ` +
+      `${Math.round(simulatedMs / 60_000)} simulated minutes, ${requests} client operations: ${failures.length} bad`,
+  );
+  console.log(`${injected} faults: ${kinds.join(', ')}`);
+  console.log(reached('handshake rules', handshakeRules.length, missingRules));
+  console.log(reached('core states', coreStates.length, missingStates));
+}
+
+function reached(what: string, all: number, missing: readonly string[]): string {
+  return `${what} reached: ${all - missing.length}/${all}${missing.length === 0 ? '' : `, not: ${missing.join(', ')}`}`;
+}
+
+/** Null if it is none. */
+function toSeed(text: string | undefined): bigint | null | undefined {
+  if (text === undefined) return undefined;
+  return /^\d{1,20}$/.test(text) && BigInt(text) < 2n ** 64n ? BigInt(text) : null;
+}
+
+function toCount(text: string | undefined): number | null | undefined {
+  if (text === undefined) return undefined;
+  const count = Number(text);
+  return count > 0 && count < 1e9 ? count : null;
 }

@@ -11,10 +11,12 @@ import {
 } from './cli/api-client.ts';
 import { readArguments, type Arguments, type FlagSpec } from './cli/arguments.ts';
 import { followEvents } from './cli/follow-events.ts';
+import { runCheckoutScript, type CheckoutScript } from './cli/checkout-script.ts';
 import { answerText } from './cli/answer-text.ts';
+import { simulate } from './cli/simulate.ts';
 import { statusTree } from './cli/status-tree.ts';
 import { findTargets } from './cli/targets.ts';
-import { runTorture, tortureFlags, tortureSummary } from './cli/torture.ts';
+import { torture } from './cli/torture.ts';
 import { flagsOf, verbs, type Verb } from './cli/verbs.ts';
 import { readConfig, settingsHelp, UsageError } from './config.ts';
 import { didYouMean } from './nearest.ts';
@@ -23,7 +25,7 @@ import type { Problem } from './schemas/answers.ts';
 import { StartError } from './start-error.ts';
 
 /** The verbs that are no call of the control API. */
-const ownVerbs = ['serve', 'pair', 'torture'];
+const ownVerbs = ['serve', 'pair', 'torture', 'sim'];
 
 /** Answers the exit status, or null when the process goes on (serve, pair). */
 export async function runCommandLine(args: readonly string[]): Promise<number | null> {
@@ -39,7 +41,8 @@ export async function runCommandLine(args: readonly string[]): Promise<number | 
     }
     if (verb === 'serve') return await runServe(rest);
     if (verb === 'pair') return await runPair(rest);
-    if (verb === 'torture') return await runTortureVerb(rest);
+    if (verb === torture.verb) return await runScript(torture, rest);
+    if (verb === simulate.verb) return await runScript(simulate, rest);
     const known = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined;
     if (!known)
       throw new UsageError(
@@ -75,14 +78,15 @@ async function runPair(args: readonly string[]): Promise<number | null> {
   return run(parsed);
 }
 
-async function runTortureVerb(args: readonly string[]): Promise<number> {
+async function runScript(script: CheckoutScript, args: readonly string[]): Promise<number> {
+  const { verb, summary, flags } = script;
   if (wantsHelp(args)) {
-    print(usage('torture', tortureSummary, [], tortureFlags));
+    print(usage(verb, summary, [], flags));
     return 0;
   }
-  const parsed = readArguments('torture', args, tortureFlags);
-  expectWords('torture', [], parsed.words);
-  return runTorture(parsed);
+  const parsed = readArguments(verb, args, flags);
+  expectWords(verb, [], parsed.words);
+  return runCheckoutScript(script, parsed);
 }
 
 async function runVerb(name: string, verb: Verb, args: readonly string[]): Promise<number> {
@@ -187,7 +191,8 @@ function overview(): string {
     ['serve', 'Run a node'],
     ['pair', 'Two nodes on loopback with one mirrored resource, ready to attach'],
     ...Object.entries(verbs).map(([name, verb]) => [name, verb.summary]),
-    ['torture', tortureSummary],
+    [torture.verb, torture.summary],
+    [simulate.verb, simulate.summary],
   ];
   return [
     'lockstep: replicated block devices',

@@ -87,6 +87,18 @@ export function policyMistakes(
       message: `"policies/peerTimeoutMs" (${timeout}) must be at least twice "policies/pingIntervalMs" (${ping}), or a quiet peer counts as lost`,
     });
   }
+  const { resyncRateMin: min = 0, resyncRateMax: max = 0 } = policies;
+  if (max > 0 && max < 4096) {
+    mistakes.push({
+      path: 'policies/resyncRateMax',
+      message: `"policies/resyncRateMax" (${max}) must be 0 (no limit) or at least 4096 bytes per second`,
+    });
+  } else if (max > 0 && min > max) {
+    mistakes.push({
+      path: 'policies/resyncRateMin',
+      message: `"policies/resyncRateMin" (${min}) is more than "policies/resyncRateMax" (${max})`,
+    });
+  }
   return mistakes;
 }
 

@@ -10,6 +10,8 @@ type Answer = (result: CommandResult) => void;
 export class AdminCommands {
   readonly #core: Core;
   #stopping = false;
+  /** Counts orders to connect: a disconnect that still waits for the disk is overtaken by a later one. */
+  #connects = 0;
 
   constructor(core: Core) {
     this.#core = core;
@@ -61,7 +63,10 @@ export class AdminCommands {
       );
     }
     const isUp = core.connection.conn === 'Connected';
-    if (isUp && !discardMyData) return answer(done('already connected'));
+    if (isUp && !discardMyData) {
+      if (!dryRun) this.#connects++;
+      return answer(done('already connected'));
+    }
     if (isUp)
       return answer(
         refuse(
@@ -73,6 +78,7 @@ export class AdminCommands {
     const what = discardMyData ? 'connect, and give up what only this node has written' : 'connect';
     const givenUp = discardMyData ? [`what only this node has written since the nodes parted`] : [];
     if (dryRun) return answer(done(`would ${what}`, givenUp));
+    this.#connects++;
     core.discardMyData = discardMyData;
     if (core.connection.conn === 'StandAlone') {
       core.lastError = null;
@@ -99,7 +105,11 @@ export class AdminCommands {
     }
     // From the goodbye on the peer's copy counts no more, and with it what only its cache has kept.
     if (core.role === 'Primary' && core.connection.conn === 'Connected' && !isSecure) {
-      return this.#secureOwn(answer, () => this.#disconnect(answer, true));
+      const connects = this.#connects;
+      return this.#secureOwn(answer, () => {
+        if (connects === this.#connects) return this.#disconnect(answer, true);
+        answer(refuse('busy', 'a later connect has overtaken this disconnect', 'disconnect again'));
+      });
     }
     core.send({ kind: 'goodbye', reason: 'disconnect', outdate: core.role === 'Primary' });
     core.session.close('admin', 'TearDown', 'disconnected by an operator');
@@ -210,7 +220,7 @@ export class AdminCommands {
     switch (action) {
       case 'pause':
       case 'resume':
-        return this.#pause(action === 'pause', answer);
+        return answer(action === 'pause' ? core.pause.pause() : core.pause.resume());
       case 'invalidate':
         return this.#invalidate(answer);
       case 'invalidate-peer':
@@ -239,25 +249,6 @@ export class AdminCommands {
       default:
         return action satisfies never;
     }
-  }
-
-  #pause(paused: boolean, answer: Answer): void {
-    const { connection } = this.#core;
-    const isSyncing =
-      connection.conn === 'Connected' &&
-      (connection.phase.kind === 'syncSource' || connection.phase.kind === 'syncTarget');
-    if (!isSyncing) return answer(refuse('no-resync', 'no resync is running', 'look at the status'));
-    this.#core.send({ kind: 'resyncPause', paused });
-    this.onPeerPaused(paused);
-    answer(done(paused ? 'paused' : 'resumed'));
-  }
-
-  onPeerPaused(paused: boolean): void {
-    const { connection } = this.#core;
-    if (connection.conn !== 'Connected') return;
-    if (connection.phase.kind === 'syncTarget') connection.phase.sync.setPaused(paused);
-    else if (connection.phase.kind === 'syncSource') connection.phase.sync.isPaused = paused;
-    this.#core.changed();
   }
 
   #invalidate(answer: Answer): void {

@@ -27,11 +27,20 @@ import { PeerWrites } from './peer-writes.ts';
 import { Resize } from './resize.ts';
 import { ReadPath } from './read-path.ts';
 import { ReadRepair } from './read-repair.ts';
+import { ResyncPace } from './resync-pace.ts';
+import { ResyncPause } from './resync-pause.ts';
+import { ResyncProgress } from './resync-progress.ts';
+import type { ClientLatency } from './resync-rate.ts';
+import type { ResyncSource } from './resync-source.ts';
+import type { ResyncTarget } from './resync-target.ts';
+import { ResyncWatchdog } from './resync-watchdog.ts';
 import { RoleCommands } from './role-commands.ts';
 import { Session } from './session.ts';
 import { Solo } from './solo.ts';
 import type { CoreStatus, SuspendReason } from './status.ts';
 import { reportStatus } from './status-report.ts';
+import { reportTables } from './table-sizes.ts';
+import type { TableSizes } from './table-sizes.ts';
 import type { DiskState, Generation } from './vocabulary.ts';
 import { Verify } from './verify.ts';
 import { WritePath } from './write-path.ts';
@@ -78,6 +87,10 @@ export class Core {
   readonly session = new Session(this);
   readonly lineage = new Lineage(this);
   readonly liveness = new Liveness(this);
+  readonly pace = new ResyncPace(this);
+  readonly pause = new ResyncPause(this);
+  readonly progress = new ResyncProgress(this);
+  readonly watchdog = new ResyncWatchdog(this);
   readonly solo = new Solo(this);
   readonly roles = new RoleCommands(this);
   readonly givingUp = new GivingUp(this);
@@ -123,6 +136,10 @@ export class Core {
 
   status(): CoreStatus {
     return reportStatus(this);
+  }
+
+  tableSizes(): TableSizes {
+    return reportTables(this);
   }
 
   #dispatch(event: Event): void {
@@ -195,16 +212,18 @@ export class Core {
       case 'diskOpened':
         return this.disks.onOpened(event.id, event.outcome);
       case 'tick':
-        return this.#onTick(event.nowMs);
+        return this.#onTick(event.nowMs, event.clientLatency);
       default:
         return event satisfies never;
     }
   }
 
-  #onTick(nowMs: number): void {
+  #onTick(nowMs: number, clientLatency: ClientLatency): void {
     const sinceLastMs = this.out.nowMs === 0 ? 0 : nowMs - this.out.nowMs;
     this.out.nowMs = nowMs;
+    this.pace.onTick(sinceLastMs, clientLatency);
     this.liveness.onTick(sinceLastMs);
+    this.watchdog.onTick(sinceLastMs);
     this.solo.onTick();
     this.roles.onTick();
     this.repairs.onTick();
@@ -233,6 +252,14 @@ export class Core {
     return isUsable(disk) || (disk === 'Outdated' && connection.phase.kind === 'syncSource');
   }
 
+  /** This node's end of the resync under way; null when there is none. */
+  get resync(): ResyncSource | ResyncTarget | null {
+    const { connection } = this;
+    if (connection.conn !== 'Connected') return null;
+    const { phase } = connection;
+    return phase.kind === 'syncSource' || phase.kind === 'syncTarget' ? phase.sync : null;
+  }
+
   get isPeerUpToDate(): boolean {
     return (
       this.isMirroring && this.connection.conn === 'Connected' && this.connection.peer.disk === 'UpToDate'
@@ -250,6 +277,10 @@ export class Core {
     const solo = this.solo.holdReason();
     if (solo !== null) return solo;
     return this.hasData ? null : 'no-data';
+  }
+
+  get heldCount(): number {
+    return this.#held.length;
   }
 
   hold(retry: () => void, fail: (outcome: ClientOutcome) => void): void {
@@ -326,6 +357,12 @@ export class Core {
     this.outOfSync.grow(sizeBytes);
     this.epochs.grow(this.outOfSync.blockCount);
     this.changed();
+  }
+
+  /** Both copies are equal: whatever a resync left behind is settled. */
+  onInSync(): void {
+    this.pause.onInSync();
+    this.progress.onInSync();
   }
 
   changed(): void {

@@ -40,6 +40,14 @@ export class Epochs {
     return Math.min(this.#localStable, this.#peerStable);
   }
 
+  get openCount(): number {
+    return this.#open.length;
+  }
+
+  get unstableBlocks(): number {
+    return this.#open.reduce((sum, { blocks }) => sum + blocks.countSet, 0);
+  }
+
   /** A mirrored write is issued; returns its epoch. */
   begin(offset: number, length: number): number {
     const last = this.#last;

@@ -5,6 +5,7 @@ import type { MetadataImage } from './metadata.ts';
 import type { CorePolicies } from './options.ts';
 import type { Digests, Packet, Payload, PeerState } from './packet.ts';
 import type { Refusal } from './refusal.ts';
+import type { ClientLatency } from './resync-rate.ts';
 
 export type DiskOutcome = 'ok' | 'failed';
 
@@ -67,8 +68,8 @@ export type Event =
   | { readonly kind: 'configured'; readonly policies: CorePolicies }
   /** Answer to the effect `openDisk`; with id 0 the first event of all, once disk and metadata are open. */
   | { readonly kind: 'diskOpened'; readonly id: number; readonly outcome: DiskOpenOutcome }
-  /** Time, monotonic milliseconds; about every 100 ms. */
-  | { readonly kind: 'tick'; readonly nowMs: number };
+  /** Time, monotonic milliseconds; about every 100 ms. With what clients' requests took since the last one. */
+  | { readonly kind: 'tick'; readonly nowMs: number; readonly clientLatency: ClientLatency };
 
 export type LinkDownReason = 'BrokenPipe' | 'NetworkFailure' | 'ProtocolError' | 'Timeout' | 'TearDown';
 

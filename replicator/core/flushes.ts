@@ -91,6 +91,8 @@ export class Flushes {
     if (mirrored) {
       this.#remote.set(epoch, flush);
       core.send({ kind: 'flush', epoch });
+      // Without a disk nothing of this epoch is here: it is forgotten as soon as the peer has proven its side.
+      if (!core.hasDisk) core.epochs.onLocalStable(epoch);
     }
     if (core.hasDisk) {
       const cover = core.epochs.localCover();

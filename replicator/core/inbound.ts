@@ -44,6 +44,10 @@ export class Inbound {
     this.#queue = [];
   }
 
+  get size(): number {
+    return this.#queue.length;
+  }
+
   #handle(packet: Packet, payload: Payload | null): void {
     const core = this.#core;
     switch (packet.kind) {
@@ -102,6 +106,7 @@ export class Inbound {
       case 'goodbye':
       case 'refused':
       case 'resyncPause':
+      case 'resyncLimit':
       case 'invalidate':
         return core.session.onPacket(packet, payload);
       case 'verifyStart':
@@ -110,6 +115,7 @@ export class Inbound {
       case 'verifyDigests':
       case 'verifyFailed':
       case 'verifyFound':
+      case 'verifyStop':
       case 'verifyEnd':
         return core.verify.onPacket(packet, payload);
       default:

@@ -34,6 +34,7 @@ export class Lineage {
     const { sync } = connection.phase;
     sync.end();
     connection.phase = { kind: 'established' };
+    core.onInSync();
     connection.peer = { ...connection.peer, disk: 'UpToDate' };
     core.out.decide('resync', 'finished', 'the peer is UpToDate', {
       current: formatGeneration(current),
@@ -74,6 +75,7 @@ export class Lineage {
         if (now.conn !== 'Connected' || now.session !== session) return;
         sync.end();
         now.phase = { kind: 'established' };
+        core.onInSync();
         core.out.decide('resync', 'finished', 'this node is UpToDate', {
           current: formatGeneration(current),
           ...sync.tally.facts(),

@@ -91,6 +91,10 @@ export class LocalDisk {
     take(this.#flushes, id, 'flush')(outcome);
   }
 
+  get lockCount(): number {
+    return this.#locks.size;
+  }
+
   get isIdle(): boolean {
     return this.#writes.size === 0 && this.#flushes.size === 0 && this.#granted.size === 0;
   }

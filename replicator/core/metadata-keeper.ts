@@ -68,6 +68,10 @@ export class MetadataKeeper {
     committed.then();
   }
 
+  get waitingCount(): number {
+    return this.#waiting.size;
+  }
+
   get isIdle(): boolean {
     return this.#waiting.size === 0;
   }

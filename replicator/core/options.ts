@@ -26,9 +26,15 @@ export interface CoreOptions {
   readonly ackTimeoutMs: number;
   /** A handshake that takes longer is given up and begun anew. */
   readonly handshakeTimeoutMs: number;
-  /** Resync requests in flight, in bytes: without and with client I/O. */
+  /** Resync requests in flight, in bytes: at most, and beside clients until it is known what their latency allows. */
   readonly resyncWindowBytes: number;
   readonly resyncWindowBusyBytes: number;
+  /** Bytes per second that a resync takes even if its clients wait longer for it; it never stands still. */
+  readonly resyncRateMin: number;
+  /** Bytes per second that a resync never exceeds; 0: no limit. The lower one of the two nodes holds. */
+  readonly resyncRateMax: number;
+  /** A resync that gets nowhere for this long is begun anew from the bitmap. */
+  readonly resyncStallMs: number;
   /** When a resync that comes to this node compares hashes first, and copies only what differs (resync-method.ts). */
   readonly checksumResync: ChecksumResync;
 }
@@ -53,7 +59,10 @@ export const defaultCoreOptions = {
   ackTimeoutMs: 30_000,
   handshakeTimeoutMs: 10_000,
   resyncWindowBytes: 8 * 1024 * 1024,
-  resyncWindowBusyBytes: 1024 * 1024,
+  resyncWindowBusyBytes: 256 * 1024,
+  resyncRateMin: 250 * 1024,
+  resyncRateMax: 0,
+  resyncStallMs: 30_000,
   checksumResync: 'after-crash',
 } as const satisfies Partial<CoreOptions>;
 

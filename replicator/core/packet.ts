@@ -4,6 +4,7 @@
  */
 import type { AfterSb1pri, AfterSb2pri, Agreed0pri } from './after-split-brain.ts';
 import type { Refusal } from './refusal.ts';
+import type { LimitReason } from './resync-rate.ts';
 import type { DiskState, Generation, Protocol, Role } from './vocabulary.ts';
 import type { Origin } from './metadata.ts';
 
@@ -128,7 +129,15 @@ export type Packet =
     }
   /** The link is being refused after the handshake, with the rule that says so. */
   | { readonly kind: 'refused'; readonly rule: string }
+  /** Whether the sender's operator has paused the resync; first told right after `state`, when that is so. */
   | { readonly kind: 'resyncPause'; readonly paused: boolean }
+  /** Both ways, on every change: what the sender grants the resync. The lower of the two holds. */
+  | {
+      readonly kind: 'resyncLimit';
+      readonly windowBytes: number;
+      readonly bytesPerSecond: number | null;
+      readonly reason: LimitReason;
+    }
   /** The receiver's data is to be overwritten from the sender. */
   | { readonly kind: 'invalidate' }
   /** The receiver is to grow, and to answer when that is on record there; the sender's backing has grown already. */
@@ -152,7 +161,9 @@ export type Packet =
   | { readonly kind: 'verifyFailed'; readonly id: number }
   /** These blocks of the receiver's are to be copied again from the sender: runs, ascending. The last packet has `last`. */
   | { readonly kind: 'verifyFound'; readonly runs: readonly BlockRun[]; readonly last: boolean }
-  /** The verify is over; from the node that does not run it: it is to stop. */
+  /** To the node that runs the verify: it is to stop. */
+  | { readonly kind: 'verifyStop' }
+  /** The sender's verify is over. */
   | { readonly kind: 'verifyEnd' }
   | { readonly kind: 'ping' }
   | { readonly kind: 'pong' };

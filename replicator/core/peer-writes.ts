@@ -23,6 +23,9 @@ export class PeerWrites {
   #lastSeq = 0;
   #session = 0;
   readonly #waitingForLog = new Map<number, () => void>();
+  /** On their way to the disk, those of sessions that are over among them. */
+  #applying = 0;
+  #whenApplied: (() => void)[] = [];
 
   constructor(core: Core) {
     this.#core = core;
@@ -37,8 +40,9 @@ export class PeerWrites {
     if (bad !== null) return core.session.breakProtocol(bad);
     this.#lastSeq = seq;
     if (!core.hasDisk) return core.send({ kind: 'writeFailed', seq });
-    if (core.options.protocol === 'B') core.send({ kind: 'received', seq });
+    if (core.options.protocol === 'B' && !packet.fua) core.send({ kind: 'received', seq });
     this.#pending.add(seq);
+    this.#applying++;
     const { session } = connection;
     const apply = (done: () => void): void => this.#apply(session, packet, payload, done);
     if (connection.peer.disk !== 'Diskless' && connection.peer.disk !== 'Failed')
@@ -47,7 +51,7 @@ export class PeerWrites {
     const key = core.out.newId();
     whenActive(core, this.#waitingForLog, key, offset, length, () => {
       // The disk may have gone while this waited; then nobody counts references in the old log any more.
-      if (log !== core.log) return this.#finish(session, seq, 'failed');
+      if (log !== core.log) return this.#finish(session, seq, 'failed', packet.fua);
       core.outOfSync.mark(offset, length);
       apply(() => log.end(key, 0));
     });
@@ -79,31 +83,39 @@ export class PeerWrites {
       if (!core.hasDisk) {
         core.disk.unlock(key);
         done();
-        return this.#finish(session, seq, 'failed');
+        return this.#finish(session, seq, 'failed', fua);
       }
       core.disk.write(key, op, offset, length, payload, noHole, (outcome) => {
         core.disk.unlock(key);
         done();
         if (outcome === 'failed') {
           core.disks.fail('a write to the backing device failed');
-          return this.#finish(session, seq, 'failed');
+          return this.#finish(session, seq, 'failed', fua);
         }
-        if (!fua) return this.#finish(session, seq, 'ok');
+        if (!fua) return this.#finish(session, seq, 'ok', fua);
         core.disk.flush((flushed) => {
           if (flushed === 'failed') core.disks.fail('a flush of the backing device failed');
-          this.#finish(session, seq, flushed);
+          this.#finish(session, seq, flushed, fua);
         });
       });
     });
   }
 
-  /** Answers, unless the session that asked is over. */
-  #finish(session: number, seq: number, outcome: 'ok' | 'failed'): void {
+  /**
+   * Answers, unless the session that asked is over. Protocol A and B wait for less than the write, but FUA is a promise
+   * of stable storage on both sides under any of them (W2).
+   */
+  #finish(session: number, seq: number, outcome: 'ok' | 'failed', fua: boolean): void {
     const core = this.#core;
+    if (--this.#applying === 0) {
+      const waiting = this.#whenApplied;
+      this.#whenApplied = [];
+      for (const then of waiting) then();
+    }
     if (session !== this.#session) return;
     this.#pending.delete(seq);
     if (outcome === 'failed') core.send({ kind: 'writeFailed', seq });
-    else if (core.options.protocol === 'C') core.send({ kind: 'written', seq });
+    else if (core.options.protocol === 'C' || fua) core.send({ kind: 'written', seq });
     this.#startFlushes();
   }
 
@@ -135,6 +147,16 @@ export class PeerWrites {
         flush.then(outcome);
       });
     }
+  }
+
+  get size(): number {
+    return this.#pending.size + this.#waitingForLog.size;
+  }
+
+  /** Runs when all that has arrived is on the disk (or the disk is gone), whatever became of its session. */
+  whenApplied(then: () => void): void {
+    if (this.#applying === 0) then();
+    else this.#whenApplied.push(then);
   }
 
   /** The Primary has writes under way just now. */

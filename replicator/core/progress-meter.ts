@@ -1,10 +1,21 @@
-/** Progress of a resync for the status: monotonic, never above its total, with a rate over the last seconds. */
-import type { SyncProgress } from './status.ts';
+/** Progress of a resync for the status: what is done never falls, done and left always add up, the rate is of the last seconds. */
 
 const windowMs = 5_000;
+const sampleMs = 200;
+
+export interface Progress {
+  /** Never falls. */
+  readonly doneBytes: number;
+  /** Never less than `doneBytes`. Grows when more is found out of sync meanwhile. */
+  readonly totalBytes: number;
+  /** Over the last five seconds. */
+  readonly bytesPerSecond: number;
+  /** Seconds to go at the present rate; null while the rate is zero. */
+  readonly etaSeconds: number | null;
+}
 
 export class ProgressMeter {
-  readonly #totalBytes: number;
+  #totalBytes: number;
   #doneBytes = 0;
   #samples: { readonly atMs: number; readonly doneBytes: number }[];
 
@@ -13,22 +24,32 @@ export class ProgressMeter {
     this.#samples = [{ atMs: nowMs, doneBytes: 0 }];
   }
 
-  update(remainingBytes: number, nowMs: number): void {
-    this.#doneBytes = Math.min(
-      this.#totalBytes,
-      Math.max(this.#doneBytes, this.#totalBytes - remainingBytes),
-    );
-    const last = this.#samples.at(-1);
-    if (last !== undefined && nowMs - last.atMs < 200) return;
-    this.#samples.push({ atMs: nowMs, doneBytes: this.#doneBytes });
-    while (this.#samples.length > 2 && nowMs - (this.#samples[0]?.atMs ?? nowMs) > windowMs)
-      this.#samples.shift();
+  get doneBytes(): number {
+    return this.#doneBytes;
   }
 
-  progress(): SyncProgress {
-    const first = this.#samples[0];
+  update(remainingBytes: number, nowMs: number): void {
+    const doneNow = this.#totalBytes - this.#doneBytes - remainingBytes;
+    // More is left than was: what was done stays done, and there is more to do.
+    if (doneNow < 0) this.#totalBytes -= doneNow;
+    else this.#doneBytes += doneNow;
     const last = this.#samples.at(-1);
-    const spanMs = first === undefined || last === undefined ? 0 : last.atMs - first.atMs;
+    if (last !== undefined && nowMs - last.atMs < sampleMs) return;
+    this.#samples.push({ atMs: nowMs, doneBytes: this.#doneBytes });
+    this.#forget(nowMs);
+  }
+
+  /** Goes on after an interruption, which is no part of the rate. */
+  continueWith(remainingBytes: number, nowMs: number): void {
+    this.#samples = [];
+    this.update(remainingBytes, nowMs);
+  }
+
+  /** As of `nowMs`: while nothing gets done, the rate falls. */
+  progress(nowMs = this.#samples.at(-1)?.atMs ?? 0): Progress {
+    this.#forget(nowMs);
+    const first = this.#samples[0];
+    const spanMs = first === undefined ? 0 : nowMs - first.atMs;
     const bytesPerSecond =
       spanMs > 0 && first ? Math.round(((this.#doneBytes - first.doneBytes) * 1000) / spanMs) : 0;
     const leftBytes = this.#totalBytes - this.#doneBytes;
@@ -38,5 +59,14 @@ export class ProgressMeter {
       bytesPerSecond,
       etaSeconds: bytesPerSecond > 0 ? Math.ceil(leftBytes / bytesPerSecond) : null,
     };
+  }
+
+  /** Keeps one sample from before the window, lest a slow resync show no rate at all between two steps. */
+  #forget(nowMs: number): void {
+    for (;;) {
+      const second = this.#samples[1];
+      if (second === undefined || nowMs - second.atMs <= windowMs) return;
+      this.#samples.shift();
+    }
   }
 }

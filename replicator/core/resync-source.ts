@@ -2,25 +2,27 @@
 import { blocksIn, blocksTouched, bytesOf, complement, digestsBytes, shiftRuns } from './blocks.ts';
 import type { Core } from './core.ts';
 import type { BlockRun, Digests, Payload } from './packet.ts';
-import type { SyncProgress } from './status.ts';
 import { assert } from './out.ts';
-import { ProgressMeter } from './progress-meter.ts';
+import type { ProgressMeter } from './progress-meter.ts';
 import { ResyncTally } from './resync-tally.ts';
+import { UnreadableBlocks } from './unreadable-blocks.ts';
 import { blockBytes } from './vocabulary.ts';
 
 export class ResyncSource {
   readonly #core: Core;
-  readonly #meter: ProgressMeter;
+  readonly kind = 'source';
+  readonly meter: ProgressMeter;
+  readonly #unreadable = new UnreadableBlocks();
   readonly tally = new ResyncTally();
   #ended = false;
   /** Proofs of the target that wait for a flush of this disk. */
   #proving = 0;
   #whenProven: (() => void) | null = null;
-  isPaused = false;
 
   constructor(core: Core) {
     this.#core = core;
-    this.#meter = new ProgressMeter(core.outOfSync.bytes, core.out.nowMs);
+    this.meter = core.progress.begin('source');
+    core.watchdog.onBegin();
   }
 
   /**
@@ -39,6 +41,7 @@ export class ResyncSource {
     }
     this.#underLock(offset, length, (release) =>
       core.disk.digest(offset, length, (ours) => {
+        if (!this.#ended) this.#noteRead(offset, length, ours !== null);
         if (!this.#ended && ours !== null)
           return this.#sendDifferences(id, offset, length, ours, theirs, release);
         if (!this.#ended) core.send({ kind: 'resyncFailed', id });
@@ -52,6 +55,7 @@ export class ResyncSource {
     if (offset < 0 || length <= 0 || offset + length > core.options.sizeBytes) {
       return core.session.breakProtocol(`resync request ${offset}+${length} beyond the device`);
     }
+    core.watchdog.onSign();
     const key = core.out.newId();
     const release = (): void => core.disk.unlock(key);
     core.disk.lock(key, offset, length, 'shared', () => {
@@ -75,6 +79,7 @@ export class ResyncSource {
     if (same.length > 0) {
       core.send({ kind: 'resyncSame', id, runs: same });
       this.tally.equalBlocks += blocksIn(same);
+      core.pace.onMoved(blocksIn(same) * blockBytes);
     }
     this.#sendRuns(
       id,
@@ -109,11 +114,13 @@ export class ResyncSource {
     if (this.#ended || offset === end) return done(true);
     core.disk.read(offset, end - offset, true, (payload, hole, holeBytes) => {
       const length = hole ? (holeBytes ?? end - offset) : (payload?.byteLength ?? 0);
+      if (!this.#ended) this.#noteRead(offset, length === 0 ? end - offset : length, length > 0);
       if (length === 0) return done(false);
       assert(length > 0 && offset + length <= end, `a read of ${end - offset} bytes answered ${length}`);
       if (!this.#ended) {
         core.send({ kind: 'resyncData', id, offset, length, zero: hole }, payload);
         this.tally.copied(length, payload);
+        core.pace.onMoved(payload?.byteLength ?? 0);
       }
       this.#sendPieces(id, offset + length, end, done);
     });
@@ -130,7 +137,8 @@ export class ResyncSource {
       if (this.#ended) return;
       if (outcome === 'failed') return core.disks.fail('a flush of the backing device failed during resync');
       core.outOfSync.clear(runs);
-      this.#meter.update(core.outOfSync.bytes, core.out.nowMs);
+      this.meter.update(core.outOfSync.bytes, core.out.nowMs);
+      core.watchdog.onProven();
       core.changed();
       if (--this.#proving === 0) this.#whenProven?.();
     });
@@ -146,7 +154,24 @@ export class ResyncSource {
     this.#ended = true;
   }
 
-  progress(): SyncProgress {
-    return this.#meter.progress();
+  #noteRead(offset: number, length: number, isRead: boolean): void {
+    const run = { first: offset / blockBytes, count: Math.ceil(length / blockBytes) };
+    if (isRead) this.#unreadable.remove(run);
+    else if (this.#unreadable.add(run)) {
+      this.#core.out.log('error', `resync: this node cannot read ${this.#unreadable.describe()}`);
+    }
+  }
+
+  get isPaused(): boolean {
+    return this.#core.pause.isPaused;
+  }
+
+  /** The target asks again for what could not be read when it sees fit. */
+  get isWaiting(): boolean {
+    return !this.#unreadable.isEmpty;
+  }
+
+  describeUnreadable(): string | null {
+    return this.#unreadable.isEmpty ? null : `this node cannot read ${this.#unreadable.describe()}`;
   }
 }

@@ -10,15 +10,19 @@
 import { blocksIn, blocksTouched, bytesOf, withoutRun } from './blocks.ts';
 import type { Core } from './core.ts';
 import type { BlockRun, Payload } from './packet.ts';
-import { ProgressMeter } from './progress-meter.ts';
+import type { ProgressMeter } from './progress-meter.ts';
 import { ResyncTally } from './resync-tally.ts';
-import type { SyncProgress } from './status.ts';
+import { UnreadableBlocks } from './unreadable-blocks.ts';
 import type { Generation } from './vocabulary.ts';
 import { blockBytes } from './vocabulary.ts';
 
 const maxRequestBlocks = 256;
 const maxRequests = 256;
 const flushAfterBytes = 32 * 1024 * 1024;
+const flushAfterMs = 2_000;
+/** What the source could not read is asked for again after this long, and twice as long each further time. */
+const retryMsMin = 1_000;
+const retryMsMax = 60_000;
 
 interface Request {
   readonly run: BlockRun;
@@ -34,22 +38,29 @@ interface Request {
 
 export class ResyncTarget {
   readonly #core: Core;
-  readonly #meter: ProgressMeter;
+  readonly kind = 'target';
+  readonly meter: ProgressMeter;
   readonly #requests = new Map<number, Request>();
   readonly #comparesHashes: boolean;
   readonly tally = new ResyncTally();
   /** What the source's data is called; changes when a Primary source begins a new generation meanwhile. */
   sourceCurrent: Generation;
   sourceHistory: readonly Generation[];
-  isPaused = false;
   #cursor = 0;
   /** In this pass. */
   #hasFailed = false;
+  readonly #unreadable = new UnreadableBlocks();
+  /** In one request; less after a pass in which some failed, down to one block, so that no good block stays behind. */
+  #blocksMax = maxRequestBlocks;
+  #retryMs = retryMsMin;
+  /** Nothing is asked for before. */
+  #askAtMs = 0;
   #outstandingBytes = 0;
   /** Written since the last flush. */
   #written: BlockRun[] = [];
   #writtenBytes = 0;
   #flushing = false;
+  #flushedMs: number;
   /** One range at a time is hashed: a mirrored write waits for no more than that. */
   #hashing = false;
   #state: 'running' | 'finishing' | 'ended' = 'running';
@@ -64,7 +75,9 @@ export class ResyncTarget {
     this.#comparesHashes = comparesHashes;
     this.sourceCurrent = sourceCurrent;
     this.sourceHistory = sourceHistory;
-    this.#meter = new ProgressMeter(core.outOfSync.bytes, core.out.nowMs);
+    this.meter = core.progress.begin('target');
+    core.watchdog.onBegin();
+    this.#flushedMs = core.out.nowMs;
   }
 
   /** Asks for more while the window has room; ends the resync when there is nothing left. */
@@ -72,35 +85,63 @@ export class ResyncTarget {
     if (this.#state !== 'running') return;
     const core = this.#core;
     while (
-      !this.isPaused &&
-      !this.#hashing &&
+      this.#mayAsk &&
       this.#requests.size < maxRequests &&
-      this.#outstandingBytes < this.#windowBytes()
+      this.#outstandingBytes < core.pace.windowBytes
     ) {
-      const run = core.outOfSync.bits.nextRun(this.#cursor, maxRequestBlocks);
+      const blocks = Math.min(core.pace.requestBlocks, this.#blocksMax);
+      const run = core.outOfSync.bits.nextRun(this.#cursor, blocks);
       if (run === null) break;
       this.#cursor = run.first + run.count;
       this.#request(run);
     }
     if (this.#flushing) return;
     const idle = this.#requests.size === 0;
-    if (this.#writtenBytes >= flushAfterBytes || (idle && this.#writtenBytes > 0)) return this.#flush();
+    if (this.#isFlushDue(idle)) return this.#flush();
     if (!idle) return;
     if (core.outOfSync.blocks === 0) return this.#finish();
-    // The end of a pass with blocks left: they failed or were skipped. Begin again from the bitmap; what the source could
-    // not read, at the next tick, lest a bad block keep both nodes busy.
-    if (!this.isPaused && core.outOfSync.bits.nextRun(this.#cursor, 1) === null && this.#cursor > 0) {
+    // The end of a pass with blocks left: they failed or were skipped. Begin again from the bitmap.
+    if (!this.isPaused && this.#isPassOver && this.#cursor > 0) {
       this.#cursor = 0;
-      const failed = this.#hasFailed;
+      if (this.#hasFailed) this.#retryLater();
+      else this.#blocksMax = maxRequestBlocks;
       this.#hasFailed = false;
-      if (core.hasDisk && !failed) this.pump();
+      if (core.hasDisk) this.pump();
     }
   }
 
-  #windowBytes(): number {
-    const { options, peerWrites, writes } = this.#core;
-    const busy = peerWrites.isBusy || !writes.isIdle;
-    return busy ? options.resyncWindowBusyBytes : options.resyncWindowBytes;
+  get #mayAsk(): boolean {
+    const { pace, out } = this.#core;
+    return !this.isPaused && !this.#hashing && !pace.isThrottled && out.nowMs >= this.#askAtMs;
+  }
+
+  get #isPassOver(): boolean {
+    return this.#core.outOfSync.bits.nextRun(this.#cursor, 1) === null;
+  }
+
+  /** At the end of a pass, and now and then: a rate leaves pauses between the requests, which are no reason to flush. */
+  #isFlushDue(idle: boolean): boolean {
+    if (this.#writtenBytes === 0) return false;
+    if (this.#writtenBytes >= flushAfterBytes) return true;
+    if (this.#core.out.nowMs - this.#flushedMs >= flushAfterMs) return true;
+    return idle && (this.isPaused || this.#isPassOver);
+  }
+
+  /** In smaller requests, to leave only bad blocks behind; then ever more rarely, lest they keep both nodes busy. */
+  #retryLater(): void {
+    const { out, options } = this.#core;
+    const isByBlock = this.#blocksMax === 1;
+    this.#blocksMax = Math.max(1, Math.floor(this.#blocksMax / 16));
+    this.#askAtMs = out.nowMs + (isByBlock ? this.#retryMs : 1);
+    if (!isByBlock) return;
+    if (this.#retryMs === retryMsMin) {
+      const blocks = this.#unreadable.describe();
+      out.log(
+        'error',
+        `resync: ${options.peerName}, the source, cannot read ${blocks}; they stay out of sync`,
+      );
+    }
+    this.#retryMs = Math.min(retryMsMax, 2 * this.#retryMs);
   }
 
   #request(run: BlockRun): void {
@@ -110,6 +151,7 @@ export class ResyncTarget {
     const request = { run, waiting: [], due: [run], writing: 0, hashed: false };
     this.#requests.set(id, request);
     this.#outstandingBytes += run.count * blockBytes;
+    core.pace.onRequested(length);
     if (this.#comparesHashes) return this.#sendHashes(id, request, offset, length);
     core.send({ kind: 'resyncRequest', id, offset, length });
   }
@@ -124,6 +166,7 @@ export class ResyncTarget {
         core.disk.unlock(key);
         if (this.#state === 'ended') return;
         this.#hashing = false;
+        core.watchdog.onSign();
         request.hashed = digests !== null;
         // What cannot be read here is copied, and thereby written anew.
         if (digests === null) core.send({ kind: 'resyncRequest', id, offset, length });
@@ -145,6 +188,8 @@ export class ResyncTarget {
     }
     if (!zero && payload?.byteLength !== length)
       return core.session.breakProtocol('resync data of the wrong length');
+    this.#noteAnswer([run], payload?.byteLength ?? 0);
+    if (zero) core.pace.onHole(length);
     request.due = due;
     request.writing++;
     this.tally.copied(length, payload);
@@ -177,7 +222,16 @@ export class ResyncTarget {
     this.#written.push(...runs);
     this.#writtenBytes += blocksIn(runs) * blockBytes;
     this.tally.equalBlocks += blocksIn(runs);
+    // Both disks were read for them.
+    this.#noteAnswer(runs, blocksIn(runs) * blockBytes);
     this.#releaseIfDone(id, request);
+  }
+
+  #noteAnswer(runs: readonly BlockRun[], movedBytes: number): void {
+    const { watchdog, pace } = this.#core;
+    watchdog.onSign();
+    pace.onMoved(movedBytes);
+    for (const run of runs) this.#unreadable.remove(run);
   }
 
   #releaseIfDone(id: number, request: Request): void {
@@ -190,10 +244,8 @@ export class ResyncTarget {
   onFailed(id: number): void {
     const request = this.#requests.get(id);
     if (request === undefined) return;
-    this.#core.out.log(
-      'error',
-      `resync: the source cannot read all of ${request.run.count} blocks from ${request.run.first}`,
-    );
+    this.#core.watchdog.onSign();
+    this.#unreadable.add(request.run);
     this.#hasFailed = true;
     this.#release(id, request);
   }
@@ -211,12 +263,14 @@ export class ResyncTarget {
     this.#written = [];
     this.#writtenBytes = 0;
     this.#flushing = true;
+    this.#flushedMs = core.out.nowMs;
     core.disk.flush((outcome) => {
       this.#flushing = false;
       if (this.#state === 'ended') return;
       if (outcome === 'failed') return core.disks.fail('a flush of the backing device failed during resync');
       core.outOfSync.clear(runs);
-      this.#meter.update(core.outOfSync.bytes, core.out.nowMs);
+      this.meter.update(core.outOfSync.bytes, core.out.nowMs);
+      core.watchdog.onProven();
       for (let at = 0; at < runs.length; at += 4096) {
         core.send({ kind: 'resyncStable', runs: sortRuns(runs.slice(at, at + 4096)) });
       }
@@ -245,11 +299,6 @@ export class ResyncTarget {
     then();
   }
 
-  setPaused(paused: boolean): void {
-    this.isPaused = paused;
-    this.pump();
-  }
-
   /** The session is over: what waited goes on elsewhere, what was written but not flushed stays marked. */
   end(): void {
     this.#state = 'ended';
@@ -258,8 +307,18 @@ export class ResyncTarget {
     for (const { waiting } of requests) for (const then of waiting) then();
   }
 
-  progress(): SyncProgress {
-    return this.#meter.progress();
+  get isPaused(): boolean {
+    return this.#core.pause.isPaused;
+  }
+
+  /** For the next time to ask for what the source could not read. */
+  get isWaiting(): boolean {
+    return this.#requests.size === 0 && !this.#flushing && this.#core.out.nowMs < this.#askAtMs;
+  }
+
+  describeUnreadable(): string | null {
+    if (this.#unreadable.isEmpty) return null;
+    return `${this.#core.options.peerName} cannot read ${this.#unreadable.describe()}`;
   }
 }
 

@@ -110,6 +110,8 @@ export class Session {
       lastPingMs: nowMs,
     };
     core.peerWrites.onSessionBegun(session);
+    core.pace.onSessionBegun();
+    core.pause.onSessionBegun();
     core.changed();
     this.introduce();
   }
@@ -125,6 +127,7 @@ export class Session {
     const sent = this.describeState();
     connection.phase = { kind: 'negotiating', sinceMs, sent };
     core.send({ kind: 'state', state: sent });
+    core.pause.introduce();
     if (early !== null) this.#decide(connection, sent, early);
   }
 
@@ -238,6 +241,7 @@ export class Session {
     core.crashedPrimary = false;
     core.discardMyData = false;
     core.diskState = 'UpToDate';
+    core.solo.onDataFound(current);
     if (core.role === 'Primary') core.exposed = current;
     const writer = superblock.writer && current === superblock.current;
     this.confirm(
@@ -256,6 +260,7 @@ export class Session {
     if (core.hasDisk) {
       core.diskState = 'UpToDate';
       core.crashedPrimary = false;
+      core.solo.onDataFound(core.meta.superblock.current);
       return this.confirm(
         { kind: 'established' },
         { linked: true, disk: 'UpToDate', primary: core.role === 'Primary' },
@@ -310,6 +315,7 @@ export class Session {
     if (phase.kind !== 'confirming' || !phase.recorded || !phase.peerReady) return;
     const core = this.#core;
     connection.phase = phase.next;
+    if (phase.next.kind === 'established') core.onInSync();
     core.announce();
     if (phase.next.kind === 'syncTarget') phase.next.sync.pump();
     core.solo.onEstablished();
@@ -371,7 +377,9 @@ export class Session {
       case 'refused':
         return this.#onRefused(packet.rule);
       case 'resyncPause':
-        return core.admin.onPeerPaused(packet.paused);
+        return core.pause.onPeer(packet.paused);
+      case 'resyncLimit':
+        return core.pace.onPeerLimit(packet);
       case 'invalidate':
         return core.admin.onPeerInvalidates();
       default:
@@ -519,22 +527,30 @@ export class Session {
 
   /**
    * A survivor is told from one that went down as well by its record of the loss. What it received is made stable
-   * first: once `linked` is cleared, this disk holds every write the lost Primary may have acknowledged.
+   * first: once `linked` is cleared, this disk holds every write the lost Primary may have acknowledged. Under protocol A
+   * and B that may be one that has arrived and is not written yet. A disk that fails at this holds less, and says nothing.
    */
   #recordLoss(): void {
     const core = this.#core;
     if (!core.meta.superblock.linked || this.#recordingLoss) return;
     this.#recordingLoss = true;
-    const record = (): void =>
-      core.meta.update({ linked: false }, {}, () => {
-        this.#recordingLoss = false;
-        this.introduce();
-      });
+    const record = (): void => core.meta.update({ linked: false }, {}, () => this.#onLossSettled());
     if (!core.hasDisk) return record();
-    core.disk.flush((outcome) => {
-      if (outcome === 'failed') core.disks.fail('a flush of the backing device failed');
-      record();
-    });
+    const flush = (): void => {
+      if (!core.hasDisk) return this.#onLossSettled();
+      core.disk.flush((outcome) => {
+        if (outcome === 'failed') core.disks.fail('a flush of the backing device failed');
+        if (core.hasDisk) record();
+        else this.#onLossSettled();
+      });
+    };
+    if (core.options.protocol === 'C') flush();
+    else core.peerWrites.whenApplied(flush);
+  }
+
+  #onLossSettled(): void {
+    this.#recordingLoss = false;
+    this.introduce();
   }
 
   /** For SyncStart: the resync begins with these as its two ends. */

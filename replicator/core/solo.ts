@@ -58,6 +58,15 @@ export class Solo {
     this.#handedOff = false;
   }
 
+  /**
+   * A Primary has whole data here, by a handshake. One that was promoted while all data went out of reach has shown none so
+   * far: its first write begins a generation, as after any promotion.
+   */
+  onDataFound(current: Generation): void {
+    const core = this.#core;
+    if (core.role === 'Primary' && core.exposed === 0n) this.armShared(current);
+  }
+
   holdReason(): SuspendReason | null {
     switch (this.#state.kind) {
       case 'idle':

@@ -45,10 +45,16 @@ function reportPeer(core: Core): PeerStatus {
 }
 
 function syncProgress(core: Core): SyncProgress | null {
-  const { connection } = core;
-  if (connection.conn !== 'Connected') return null;
-  const { phase } = connection;
-  return phase.kind === 'syncSource' || phase.kind === 'syncTarget'
-    ? phase.sync.progress()
-    : core.verify.progress();
+  const { resync, pause } = core;
+  if (resync === null) {
+    const verify = core.verify.progress();
+    if (verify === null) return null;
+    return { ...verify, rate: { bytesPerSecond: null, reason: 'idle' }, pausedBy: [], stalled: null };
+  }
+  return {
+    ...resync.meter.progress(core.out.nowMs),
+    rate: core.pace.report(),
+    pausedBy: pause.by,
+    stalled: pause.isPaused ? null : (resync.describeUnreadable() ?? core.watchdog.describe()),
+  };
 }

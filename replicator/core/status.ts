@@ -1,13 +1,23 @@
 /** What a resource says of itself: the status of the control API less what only the server knows (names, addresses). */
+import type { Progress } from './progress-meter.ts';
+import type { LimitReason } from './resync-rate.ts';
 import type { ConnectionState, DiskState, Generation, ReplicationState, Role } from './vocabulary.ts';
 
-export interface SyncProgress {
-  /** Monotonic, never above `totalBytes`. */
-  readonly doneBytes: number;
-  readonly totalBytes: number;
-  readonly bytesPerSecond: number;
-  /** Seconds to go at the present rate; null while the rate is zero. */
-  readonly etaSeconds: number | null;
+export interface SyncProgress extends Progress {
+  readonly rate: SyncRate;
+  /** Whose operator has paused it; empty while it runs. */
+  readonly pausedBy: readonly PausedBy[];
+  /** Why it does not get on, in one sentence; null when it does. */
+  readonly stalled: string | null;
+}
+
+export type PausedBy = 'this-node' | 'peer';
+
+/** What holds the resync back. */
+export interface SyncRate {
+  /** Null: no rate is set, the resync goes as fast as link, disks and the window in flight let it. */
+  readonly bytesPerSecond: number | null;
+  readonly reason: LimitReason | 'paused';
 }
 
 /** The online verify that this node runs, or last ran since it was started. */

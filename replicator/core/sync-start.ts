@@ -60,6 +60,7 @@ export class SyncStart {
     const { superblock } = core.meta;
     core.crashedPrimary = false;
     core.diskState = 'UpToDate';
+    core.solo.onDataFound(superblock.current);
     core.out.decide('resync', full ? 'full' : 'quick', 'this node is the source', {
       blocks: core.outOfSync.blocks,
     });
@@ -80,6 +81,8 @@ export class SyncStart {
           current: core.meta.superblock.current,
           history: core.meta.superblock.history,
         });
+        // Before the first request, which is to keep to it already.
+        core.pace.announce();
       },
     );
   }

@@ -11,8 +11,8 @@ import { BlockBitmap } from './bitmap.ts';
 import { blocksIn, bytesOf, digestsBytes, shiftRuns } from './blocks.ts';
 import type { Core } from './core.ts';
 import type { BlockRun, Digests, Payload } from './packet.ts';
+import type { Progress } from './progress-meter.ts';
 import { ProgressMeter } from './progress-meter.ts';
-import type { SyncProgress } from './status.ts';
 import { blockBytes } from './vocabulary.ts';
 
 /** 1 MiB: about a millisecond of hashing, for which a client's write to the range may wait. */
@@ -195,7 +195,7 @@ export class VerifySweep {
     this.#requests.clear();
   }
 
-  progress(): SyncProgress {
+  progress(): Progress {
     return this.#meter.progress();
   }
 }

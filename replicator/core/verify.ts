@@ -1,16 +1,18 @@
 /**
  * Online verify: both copies are compared while in use. Here is who may begin one, how it ends, what the other node does
  * for it, and what becomes of blocks that differ: by default they are copied again, by a resync that the normal handshake
- * begins. From the moment they are marked one of the two copies is no longer called UpToDate. A session that is
- * lost ends the verify.
+ * begins. They are marked in the step in which the session ends, or the other copy becomes Inconsistent: two copies that
+ * are both UpToDate never have something out of sync. A session that is lost ends the verify.
  */
+import { BlockBitmap } from './bitmap.ts';
 import { isNegotiating } from './connection.ts';
 import type { Core } from './core.ts';
 import type { BlockRun, Packet, Payload } from './packet.ts';
+import type { Progress } from './progress-meter.ts';
 import { ProgressMeter } from './progress-meter.ts';
 import type { CommandResult } from './refusal.ts';
 import { done, refuse } from './refusal.ts';
-import type { SyncProgress, VerifyReport } from './status.ts';
+import type { VerifyReport } from './status.ts';
 import { VerifySweep } from './verify-sweep.ts';
 import { blockBytes } from './vocabulary.ts';
 
@@ -24,6 +26,7 @@ type VerifyPacket = Extract<
       | 'verifyDigests'
       | 'verifyFailed'
       | 'verifyFound'
+      | 'verifyStop'
       | 'verifyEnd';
   }
 >;
@@ -43,6 +46,10 @@ export class Verify {
   #run: Run | null = null;
   /** The peer runs one: how far it has come. */
   #serving: ProgressMeter | null = null;
+  /** Blocks that the peer, a Secondary like this node, has been told to have copied again. */
+  #told: BlockBitmap | null = null;
+  /** What the peer has told of that by now. */
+  #heard: BlockBitmap | null = null;
   /** What the last run that ended had to say. */
   #last: VerifyReport | null = null;
 
@@ -56,7 +63,7 @@ export class Verify {
     return this.#serving === null ? null : 'VerifyT';
   }
 
-  progress(): SyncProgress | null {
+  progress(): Progress | null {
     return (this.#run?.sweep ?? this.#serving)?.progress() ?? null;
   }
 
@@ -126,7 +133,7 @@ export class Verify {
       return done('the verify is stopped');
     }
     if (this.#serving === null) return refuse('no-verify', 'no verify is running', 'look at the status');
-    core.send({ kind: 'verifyEnd' });
+    core.send({ kind: 'verifyStop' });
     return done(`${core.options.peerName} is told to stop its verify`);
   }
 
@@ -152,7 +159,11 @@ export class Verify {
 
   onSessionEnded(detail: string): void {
     this.#serving = null;
+    this.#heard = null;
     if (this.#run !== null) this.#end('ended', `the session ended: ${detail}`);
+    const told = this.#told;
+    this.#told = null;
+    if (told !== null && this.#core.hasDisk) this.#mark(told);
   }
 
   onTick(): void {
@@ -178,8 +189,9 @@ export class Verify {
         return this.#run?.sweep.onAnswer(packet.id, null);
       case 'verifyFound':
         return this.#onFound(packet.runs, packet.last);
+      case 'verifyStop':
+        return this.#end('stopped', 'an operator of the peer stopped it');
       case 'verifyEnd':
-        if (this.#run !== null) return this.#end('stopped', 'an operator of the peer stopped it');
         this.#serving = null;
         return core.changed();
       default:
@@ -250,56 +262,78 @@ export class Verify {
   }
 
   /**
-   * A Primary has the better copy, of two Secondaries the node that verified. The other copy is Inconsistent from here on,
-   * which makes it the target of the next handshake. What its disk could not read is written anew by that; what the
-   * better copy cannot read is not for a resync to mend.
+   * A Primary has the better copy, of two Secondaries the node that verified. What the other disk could not read is written
+   * anew by the resync; what the better copy cannot read is not for a resync to mend.
    */
   #repair(sweep: VerifySweep): void {
     const core = this.#core;
-    const { connection, outOfSync } = core;
+    const { connection } = core;
     const isConnected = connection.conn === 'Connected' && connection.phase.kind === 'established';
-    const isTarget = isConnected && connection.peer.role === 'Primary';
-    const unreadable = isTarget ? sweep.unreadableHere : sweep.unreadableThere;
-    if (!core.hasDisk || (sweep.differing.isEmpty && unreadable.isEmpty)) return;
-    outOfSync.markFrom(sweep.differing);
-    outOfSync.markFrom(unreadable);
-    const chunks = outOfSync.takeUnsaved(Infinity);
-    // Without the peer, or its disk, the marks are kept for the next handshake.
-    if (!isConnected || connection.peer.disk !== 'UpToDate') return core.meta.commit({ chunks });
-    if (isTarget) return this.#becomeTarget(chunks);
-    const { session } = connection;
-    connection.peer = { ...connection.peer, disk: 'Inconsistent' };
-    const runs = [...outOfSync.bits.runs()];
-    core.meta.commit({ chunks }, () => {
-      if (core.connection.conn !== 'Connected' || core.connection.session !== session) return;
-      for (let at = 0; at < runs.length; at += maxRunsPerPacket) {
-        const last = at + maxRunsPerPacket >= runs.length;
-        core.send({ kind: 'verifyFound', runs: runs.slice(at, at + maxRunsPerPacket), last });
-      }
-    });
+    const peerIsPrimary = isConnected && connection.peer.role === 'Primary';
+    const found = sweep.differing;
+    for (const run of (peerIsPrimary ? sweep.unreadableHere : sweep.unreadableThere).runs()) {
+      found.setRange(run.first, run.count);
+    }
+    if (!core.hasDisk || found.isEmpty) return;
+    if (!isConnected || connection.peer.disk !== 'UpToDate') return this.#mark(found);
+    if (core.role === 'Primary' || peerIsPrimary) {
+      // Both nodes flush before they meet again, and then the rules for a Primary find who is the source.
+      this.#mark(found);
+      return core.session.restart('verify found differing blocks');
+    }
+    // The rules would choose between two Secondaries by who wrote last: the peer has to say that its copy does not count.
+    this.#told = found;
+    const runs = [...found.runs()];
+    for (let at = 0; at < runs.length; at += maxRunsPerPacket) {
+      const last = at + maxRunsPerPacket >= runs.length;
+      core.send({ kind: 'verifyFound', runs: runs.slice(at, at + maxRunsPerPacket), last });
+    }
+  }
+
+  /** For the next handshake. */
+  #mark(found: BlockBitmap): void {
+    const { outOfSync, meta } = this.#core;
+    outOfSync.markFrom(found);
+    meta.commit({ chunks: outOfSync.takeUnsaved(Infinity) });
   }
 
   #onFound(runs: readonly BlockRun[], last: boolean): void {
     const core = this.#core;
-    const { outOfSync } = core;
-    const bad = runs.find(({ first, count }) => first < 0 || first + count > outOfSync.blockCount);
+    const { blockCount } = core.outOfSync;
+    const bad = runs.find(({ first, count }) => first < 0 || first + count > blockCount);
     if (bad !== undefined)
       return core.session.breakProtocol(`blocks ${bad.first}+${bad.count} beyond the device`);
+    this.#heard ??= new BlockBitmap(blockCount);
+    for (const run of runs) this.#heard.setRange(run.first, run.count);
+    if (!last) return;
+    const found = this.#heard;
+    this.#heard = null;
     // Promoted meanwhile: then this copy is the better one, which the next handshake finds by itself.
     if (core.role === 'Primary') return core.session.restart('verify found differing blocks');
-    // Nothing is given up for the sake of a copy that is gone meanwhile; the peer is told what this one is.
-    if (core.diskState !== 'UpToDate' || !core.isPeerUpToDate) return core.announce();
-    for (const run of runs) outOfSync.markRun(run);
-    if (!last) return;
-    core.out.log('warn', `verify: ${outOfSync.blocks} blocks of this disk are copied again from the peer`);
-    this.#becomeTarget(outOfSync.takeUnsaved(Infinity));
+    if (core.givingUp.isBusy) return this.#notNow('one of the two copies is just being given up');
+    // What both copies have acknowledged is stable on the peer's before this one counts no more.
+    core.givingUp.ask((outcome) => {
+      if (outcome !== 'granted') return this.#notNow(`the peer's answer was: ${outcome}`);
+      if (core.role !== 'Primary' && core.diskState === 'UpToDate' && core.isPeerUpToDate)
+        return this.#becomeTarget(found);
+      core.givingUp.end();
+      this.#notNow('role or disk of one of the nodes is another one by now');
+    });
   }
 
-  #becomeTarget(chunks: ReturnType<Core['outOfSync']['takeUnsaved']>): void {
+  /** The peer keeps them, and marks them when the session ends. */
+  #notNow(why: string): void {
+    this.#core.out.log('warn', `verify: the found blocks are not repaired before the next handshake: ${why}`);
+  }
+
+  #becomeTarget(found: BlockBitmap): void {
     const core = this.#core;
+    const { outOfSync } = core;
+    core.out.log('warn', `verify: ${found.countSet} blocks of this disk are copied again from the peer`);
+    outOfSync.markFrom(found);
     core.diskState = 'Inconsistent';
     core.changed();
-    core.meta.update({ disk: 'Inconsistent' }, { chunks }, () =>
+    core.meta.update({ disk: 'Inconsistent' }, { chunks: outOfSync.takeUnsaved(Infinity) }, () =>
       core.session.restart('verify found differing blocks'),
     );
   }

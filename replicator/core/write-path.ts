@@ -119,7 +119,9 @@ export class WritePath {
       this.#letGo(write);
       return this.#answer(write, 'ESHUTDOWN');
     }
-    if (core.holdReason() !== null || core.solo.blocksWrite()) {
+    // The disk may have gone and come back too: then the extents are active in a log that no longer counts, or in none.
+    const log = core.isMirrored && core.hasDisk ? core.log : null;
+    if (core.holdReason() !== null || core.solo.blocksWrite() || write.log !== log) {
       this.#letGo(write);
       return this.#start(write);
     }
@@ -145,7 +147,8 @@ export class WritePath {
       write.remote = 'pending';
       const { op, offset, length, fua, noHole } = write;
       core.send({ kind: 'write', seq: write.seq, op, offset, length, fua, noHole }, write.payload);
-      if (core.options.protocol === 'A') write.remote = 'done';
+      // FUA promises stable storage there too (W2), and only the peer can tell.
+      if (core.options.protocol === 'A' && !fua) write.remote = 'done';
     }
     if (local) {
       if (mirrored) write.epoch = core.epochs.begin(write.offset, write.length);
@@ -310,6 +313,10 @@ export class WritePath {
 
   get waitingForRecord(): number {
     return this.#waitingForRecord.length;
+  }
+
+  get size(): number {
+    return this.#inFlight.size + this.#waitingForLog.size;
   }
 
   get isIdle(): boolean {

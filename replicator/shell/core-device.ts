@@ -11,6 +11,8 @@ import type {
 import type { Core } from '../core/core.ts';
 import type { Event } from '../core/event.ts';
 import type { Payload } from '../core/packet.ts';
+import type { ClientKind, ClientLatency } from '../core/resync-rate.ts';
+import { LatencySampler } from './latency-sampler.ts';
 import { BlockDigests } from './block-digests.ts';
 import type { LocalIo } from './local-io.ts';
 
@@ -19,6 +21,7 @@ export class CoreDevice implements BlockDevice {
   readonly #io: LocalIo;
   readonly #post: (event: Event) => void;
   readonly #waiting = new Map<number, ReadDone>();
+  readonly #latency = new LatencySampler(() => performance.now());
   #nextId = 1;
 
   constructor(core: Core, io: LocalIo, post: (event: Event) => void) {
@@ -33,27 +36,28 @@ export class CoreDevice implements BlockDevice {
   }
 
   read(offset: number, length: number, done: ReadDone): void {
-    this.#post({ kind: 'clientRead', id: this.#wait(done), offset, length });
+    this.#post({ kind: 'clientRead', id: this.#wait('read', done), offset, length });
   }
 
   write(offset: number, data: Uint8Array, options: WriteOptions, done: Done): void {
-    const id = this.#wait(done);
+    const id = this.#wait('write', done);
     this.#post({ kind: 'clientWrite', id, offset, length: data.byteLength, payload: data, fua: options.fua });
   }
 
   flush(done: Done): void {
-    this.#post({ kind: 'clientFlush', id: this.#wait(done) });
+    this.#post({ kind: 'clientFlush', id: this.#wait('flush', done) });
   }
 
   trim(offset: number, length: number, options: WriteOptions, done: Done): void {
-    this.#post({ kind: 'clientTrim', id: this.#wait(done), offset, length, fua: options.fua, noHole: false });
+    const id = this.#wait(null, done);
+    this.#post({ kind: 'clientTrim', id, offset, length, fua: options.fua, noHole: false });
   }
 
   writeZeroes(offset: number, length: number, options: ZeroOptions, done: Done): void {
     // Refused quickly rather than found out slowly, on either node.
     if (options.fastZero && this.#io.store?.zeroesFast !== true) return done('ENOTSUP');
     const { fua, noHole } = options;
-    this.#post({ kind: 'clientZeroes', id: this.#wait(done), offset, length, fua, noHole });
+    this.#post({ kind: 'clientZeroes', id: this.#wait(null, done), offset, length, fua, noHole });
   }
 
   /** A hint; the page cache of the backing file is left to itself. */
@@ -80,11 +84,19 @@ export class CoreDevice implements BlockDevice {
   complete(id: number, outcome: DeviceError | null, data: Uint8Array | null): void {
     const done = this.#waiting.get(id);
     this.#waiting.delete(id);
+    this.#latency.onEnd(id, outcome === null);
     done?.(outcome, data);
   }
 
-  #wait(done: ReadDone): number {
+  /** What requests took since the last call. */
+  takeLatency(): ClientLatency {
+    return this.#latency.take();
+  }
+
+  /** `kind` null: how long it takes depends on what it covers. */
+  #wait(kind: ClientKind | null, done: ReadDone): number {
     const id = this.#nextId++;
+    if (kind !== null) this.#latency.onBegin(kind, id);
     this.#waiting.set(id, done);
     return id;
   }

@@ -194,10 +194,14 @@ class Driver implements ResourceNode {
       }
       this.replicationPort = listening.port;
     }
-    this.#post({ kind: 'tick', nowMs: performance.now() });
+    this.#tick();
     this.#post({ kind: 'diskOpened', id: 0, outcome: { kind: 'opened', image } });
-    this.#ticker = setInterval(() => this.#post({ kind: 'tick', nowMs: performance.now() }), tickIntervalMs);
+    this.#ticker = setInterval(() => this.#tick(), tickIntervalMs);
     return null;
+  }
+
+  #tick(): void {
+    this.#post({ kind: 'tick', nowMs: performance.now(), clientLatency: this.device.takeLatency() });
   }
 
   status(): ReturnType<Core['status']> {

@@ -89,6 +89,7 @@ export const packetTypes: Readonly<Record<PacketKind, number>> = {
   verifyFailed: 0x2c,
   verifyFound: 0x2d,
   verifyEnd: 0x2e,
+  verifyStop: 0x2f,
   newGeneration: 0x30,
   newGenerationDone: 0x31,
   peerDiskGone: 0x32,
@@ -100,6 +101,7 @@ export const packetTypes: Readonly<Record<PacketKind, number>> = {
   giveUpRequest: 0x44,
   giveUpReply: 0x45,
   giveUpEnded: 0x46,
+  resyncLimit: 0x50,
   grow: 0x58,
   grown: 0x59,
 };

@@ -4,6 +4,7 @@ import { maxBitmapGenerations, maxHistory } from '../core/metadata.ts';
 import type { Origin } from '../core/metadata.ts';
 import type { BlockRun, MirrorOp, Packet, PeerState } from '../core/packet.ts';
 import type { Refusal, RefusalCode } from '../core/refusal.ts';
+import type { LimitReason } from '../core/resync-rate.ts';
 import type { DiskState, Generation, Protocol, Role } from '../core/vocabulary.ts';
 import type { ByteReader } from './byte-reader.ts';
 import type { ByteWriter } from './byte-writer.ts';
@@ -27,6 +28,13 @@ export const diskCodes = codeTable<DiskState>({
 const protocolCodes = codeTable<Protocol>({ A: 1, B: 2, C: 3 });
 const originCodes = codeTable<Origin>({ 'created-empty': 1, 'created-with-data': 2, settled: 3 });
 
+export const limitReasonCodes = codeTable<LimitReason>({
+  idle: 1,
+  clients: 2,
+  minimum: 3,
+  limit: 4,
+  measuring: 5,
+});
 const afterSb0priCodes = codeTable<Agreed0pri>({
   disconnect: 1,
   'discard-younger-primary': 2,

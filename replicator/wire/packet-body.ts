@@ -26,7 +26,8 @@ const fuaFlag = 1;
 const noHoleFlag = 2;
 
 /** A kind that says all by itself. */
-type BareKind = 'syncReady' | 'invalidate' | 'giveUpEnded' | 'verifyStart' | 'verifyEnd' | 'ping' | 'pong';
+type BareKind =
+  'syncReady' | 'invalidate' | 'giveUpEnded' | 'verifyStart' | 'verifyStop' | 'verifyEnd' | 'ping' | 'pong';
 function bare<Kind extends BareKind>(packet: PacketOf<Kind>): PacketBody<Kind> {
   return { ...exactly(0), write: () => undefined, read: () => packet };
 }
@@ -389,6 +390,21 @@ export const packetBodies: { readonly [Kind in PacketKind]: PacketBody<Kind> } =
       return { kind: 'grown', id, refusal: isRefused ? fields.readRefusal(reader) : null };
     },
   },
+  resyncLimit: {
+    ...exactly(17),
+    write(writer, packet) {
+      writer.u64(packet.windowBytes);
+      writer.u64(packet.bytesPerSecond ?? 0);
+      fields.limitReasonCodes.write(writer, packet.reason);
+    },
+    read(reader) {
+      const windowBytes = reader.u64('windowBytes');
+      if (windowBytes === 0) throw reader.error('windowBytes', 'is 0: nothing would ever be copied');
+      const rate = reader.u64('bytesPerSecond');
+      const reason = fields.limitReasonCodes.read(reader, 'reason');
+      return { kind: 'resyncLimit', windowBytes, bytesPerSecond: rate === 0 ? null : rate, reason };
+    },
+  },
   invalidate: bare({ kind: 'invalidate' }),
   verifyStart: bare({ kind: 'verifyStart' }),
   verifyRequest: {
@@ -442,6 +458,7 @@ export const packetBodies: { readonly [Kind in PacketKind]: PacketBody<Kind> } =
       return { kind: 'verifyFound', runs: fields.readAscendingRuns(reader), last };
     },
   },
+  verifyStop: bare({ kind: 'verifyStop' }),
   verifyEnd: bare({ kind: 'verifyEnd' }),
   ping: bare({ kind: 'ping' }),
   pong: bare({ kind: 'pong' }),

@@ -57,6 +57,8 @@ function peerLines(peer: PeerStatus): readonly string[] {
     lines.push(`    out-of-sync:${formatSize(peer.outOfSyncBytes)}`);
   }
   if (peer.lastError !== null) lines.push(`    ${peer.lastError}`);
+  const stalled = peer.sync?.stalled ?? null;
+  if (stalled !== null) lines.push(`    resync stalled: ${stalled}`);
   return lines;
 }
 
@@ -66,9 +68,17 @@ function peerWords(peer: PeerStatus): readonly string[] {
     words.push(`replication:${peer.replication}`);
   words.push(`peer-disk:${peer.diskState}`);
   if (peer.sync) {
-    const { doneBytes, totalBytes, etaSeconds } = peer.sync;
+    const { doneBytes, totalBytes, etaSeconds, rate, pausedBy } = peer.sync;
     words.push(`done:${(totalBytes === 0 ? 100 : (100 * doneBytes) / totalBytes).toFixed(2)}`);
     if (etaSeconds !== null) words.push(`eta:${Math.ceil(etaSeconds)}s`);
+    if (pausedBy.length > 0) words.push(`paused-by:${pausedBy.join(',')}`);
+    else if (rate.reason !== 'idle') {
+      words.push(
+        rate.bytesPerSecond === null
+          ? `rate:${rate.reason}`
+          : `rate:${rate.reason}(${formatRate(rate.bytesPerSecond)})`,
+      );
+    }
   }
   if (peer.outOfSyncBytes > 0) words.push(`out-of-sync:${formatSize(peer.outOfSyncBytes)}`);
   if (peer.verify && peer.verify.differingBytes > 0)
@@ -76,6 +86,10 @@ function peerWords(peer: PeerStatus): readonly string[] {
   if (peer.verify && peer.verify.unreadableBytes > 0)
     words.push(`verify-unreadable:${formatSize(peer.verify.unreadableBytes)}`);
   return words;
+}
+
+function formatRate(bytesPerSecond: number): string {
+  return `${(bytesPerSecond / 1024 ** 2).toFixed(1)}MiB/s`;
 }
 
 function reasons(status: ResourceStatus): string {

@@ -93,7 +93,10 @@ function peersOf(definition: ResourceDefinition, peer: PeerStatus): ResourceStat
       name: mirror.peerName,
       address: mirror.peerAddress,
       ...peer,
-      sync: peer.sync === null ? null : { ...peer.sync },
+      sync:
+        peer.sync === null
+          ? null
+          : { ...peer.sync, rate: { ...peer.sync.rate }, pausedBy: [...peer.sync.pausedBy] },
       verify: peer.verify === null ? null : { ...peer.verify },
     },
   ];

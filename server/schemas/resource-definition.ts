@@ -30,7 +30,7 @@ export const Policies = Type.Object(
     onPeerLoss: Type.Optional(
       Type.Enum(['continue', 'suspend'], {
         description:
-          '"continue" (alone, once that is recorded) or "suspend" (hold I/O until the peer is back)',
+          '"continue" (alone, once that is recorded) or "suspend" (hold I/O until the peer is back or promote is forced)',
       }),
     ),
     'after-sb-0pri': Type.Optional(
@@ -64,8 +64,24 @@ export const Policies = Type.Object(
     handshakeTimeoutMs: timer('a handshake longer than this is begun anew', 100, 600_000),
     connectIntervalMs: timer('pause between two attempts to reach the peer', 50, 600_000),
     probeTimeoutMs: timer('how long a lost peer is given to say whether it took over', 50, 60_000),
-    resyncWindowBytes: window('resync in flight while no client is active'),
-    resyncWindowBusyBytes: window('resync in flight beside client I/O'),
+    resyncWindowBytes: window('resync in flight at most, and while no client is active'),
+    resyncWindowBusyBytes: window('resync in flight beside clients until it is known what they stand'),
+    resyncRateMin: Type.Optional(
+      Type.Integer({
+        minimum: 4096,
+        maximum: 2 ** 40,
+        description: '4096 bytes to 1 TiB per second: what a resync takes however slow clients get',
+      }),
+    ),
+    resyncRateMax: Type.Optional(
+      Type.Integer({
+        minimum: 0,
+        maximum: 2 ** 40,
+        description:
+          '0 (no limit, the default) or 4096 bytes to 1 TiB per second: what a resync never exceeds',
+      }),
+    ),
+    resyncStallMs: timer('a resync that gets nowhere for this long is begun anew', 1_000, 3_600_000),
     checksumResync: Type.Optional(
       Type.Enum(['always', 'after-crash', 'never'], {
         description:

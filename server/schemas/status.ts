@@ -1,6 +1,7 @@
 /** The status of a resource as the API shows it; also what a data plane reports to the main thread. */
 import { Type, type Static } from 'typebox';
 import { connectionStates, diskStates, replicationStates, roles } from '../../replicator/core/vocabulary.ts';
+import { limitReasons } from '../../replicator/core/resync-rate.ts';
 import { Bytes, closed, Count, GenerationText, Name } from './common.ts';
 
 export const suspendReasons = [
@@ -18,6 +19,25 @@ export const SyncProgress = Type.Object(
     totalBytes: Bytes,
     bytesPerSecond: Type.Number({ minimum: 0 }),
     etaSeconds: Type.Union([Type.Number({ minimum: 0 }), Type.Null()]),
+    rate: Type.Object(
+      {
+        bytesPerSecond: Type.Union([Type.Number({ minimum: 0 }), Type.Null()], {
+          description: 'the rate the resync is held to; null: what link and disks give within the window',
+        }),
+        reason: Type.Enum([...limitReasons, 'paused'], {
+          description:
+            'what holds the resync back: nothing (idle), clients, the minimum beside clients, resyncRateMax ' +
+            '(limit), a moment of measuring clients without it, a pause',
+        }),
+      },
+      closed,
+    ),
+    pausedBy: Type.Array(Type.Enum(['this-node', 'peer']), {
+      description: 'whose operator has paused it; each resumes its own pause',
+    }),
+    stalled: Type.Union([Type.String(), Type.Null()], {
+      description: 'why the resync does not get on (unreadable blocks by name); null when it does',
+    }),
   },
   closed,
 );

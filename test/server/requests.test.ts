@@ -63,6 +63,16 @@ const bad: readonly (readonly [string, object, RegExp])[] = [
     { size: 4096, policies: { pingIntervalMs: 1 } },
     /"policies\/pingIntervalMs" must be 50 to/,
   ],
+  [
+    'a rate below any progress',
+    { size: 4096, policies: { resyncRateMax: 100 } },
+    /"policies\/resyncRateMax" \(100\) must be 0 \(no limit\) or at least 4096/,
+  ],
+  [
+    'rates that contradict',
+    { size: 4096, policies: { resyncRateMin: 8192, resyncRateMax: 4096 } },
+    /resyncRateMin" \(8192\) is more than "policies\/resyncRateMax" \(4096\)/,
+  ],
   ['timers that contradict', { size: 4096, policies: { peerTimeoutMs: 1500 } }, /at least twice/],
   ['listen no endpoint', { size: 4096, nbd: { listen: 'here' } }, /"nbd\/listen" must be HOST:PORT/],
   ['listen port too high', { size: 4096, nbd: { listen: 'localhost:65536' } }, /"nbd\/listen".*65535/],

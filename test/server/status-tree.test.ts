@@ -34,7 +34,15 @@ r0 role:Primary
         replication: 'SyncSource',
         diskState: 'Inconsistent',
         outOfSyncBytes: 40960,
-        sync: { doneBytes: 61440, totalBytes: 102400, bytesPerSecond: 1000, etaSeconds: 41.2 },
+        sync: {
+          doneBytes: 61440,
+          totalBytes: 102400,
+          bytesPerSecond: 1000,
+          etaSeconds: 41.2,
+          rate: { bytesPerSecond: 2 * 1024 ** 2, reason: 'clients' },
+          pausedBy: [],
+          stalled: 'beta cannot read block 5 (of 4 KiB)',
+        },
       },
     ),
     `
@@ -42,7 +50,8 @@ r0 role:Primary
   disk:UpToDate size:1GiB clients:0
   nbd:nbd://127.0.0.1:10809/r0
   beta role:Secondary
-    replication:SyncSource peer-disk:Inconsistent done:60.00 eta:42s out-of-sync:40KiB`,
+    replication:SyncSource peer-disk:Inconsistent done:60.00 eta:42s rate:clients(2.0MiB/s) out-of-sync:40KiB
+    resync stalled: beta cannot read block 5 (of 4 KiB)`,
   ],
   [
     'a peer that is gone',

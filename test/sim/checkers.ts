@@ -1,13 +1,11 @@
 /** What has to be true, checked against the models themselves and not against what a core believes. */
-import { BlockBitmap } from '../../replicator/core/bitmap.ts';
-import { extentBytes, blockBytes } from '../../replicator/core/vocabulary.ts';
+import type { TableSizes } from '../../replicator/core/table-sizes.ts';
+import { blockBytes, extentBytes } from '../../replicator/core/vocabulary.ts';
 import type { Cluster } from './cluster.ts';
+import { sectorsPerBlock } from './disk-faults.ts';
 import type { WriteRecord } from './expectations.ts';
-import { sectorBytes } from './sim-disk.ts';
 import type { SimNode } from './sim-node.ts';
-
-const blocksPerExtent = extentBytes / blockBytes;
-const sectorsPerBlock = blockBytes / sectorBytes;
+import type { Checker } from './world.ts';
 
 /**
  * W1 and W13: an acknowledged write is on both disks, or it is on record that the copy without it does not count. A trim
@@ -15,9 +13,15 @@ const sectorsPerBlock = blockBytes / sectorBytes;
  */
 export function checkWrite(cluster: Cluster, node: SimNode, record: WriteRecord, issuedAtMs: number): void {
   if (!record.firm) return;
+  const { expectations } = cluster;
+  // Under protocol A and B the other copy may get it any moment now.
+  const isAway = (where: SimNode): boolean => where !== node && cluster.protocol !== 'C';
   const isMissing = (where: SimNode): boolean =>
-    !cluster.hasReached(where, record, 'visible') && !cluster.lostCacheSince(where, issuedAtMs);
-  complainUnlessRecorded(cluster, node, isMissing, `write ${record.stamp}`);
+    !isAway(where) &&
+    !expectations.hasReached(record, where.disk.visible) &&
+    !cluster.lostCacheSince(where, issuedAtMs);
+  const what = (): string => `write ${record.stamp}`;
+  complainUnlessRecorded(cluster, 'acknowledged-write', node, isMissing, what);
 }
 
 /** W2: a flush is acknowledged when everything before it is on stable storage of every copy that counts. */
@@ -27,33 +31,35 @@ export function checkFlush(
   records: readonly WriteRecord[],
   issuedAtMs: number,
 ): void {
-  const firm = records.filter((record) => record.firm);
+  const { expectations } = cluster;
   const isMissing = (where: SimNode): boolean =>
-    !cluster.lostCacheSince(where, issuedAtMs) &&
-    firm.some((record) => !cluster.hasReached(where, record, 'stable'));
-  complainUnlessRecorded(cluster, node, isMissing, `a flush of ${firm.length} writes`);
+    records.some((record) => record.firm && !expectations.hasReached(record, where.disk.stable)) &&
+    !cluster.lostCacheSince(where, issuedAtMs);
+  const what = (): string => `a flush of ${records.filter((record) => record.firm).length} writes`;
+  complainUnlessRecorded(cluster, 'acknowledged-flush', node, isMissing, what);
 }
 
 function complainUnlessRecorded(
   cluster: Cluster,
+  checker: Checker,
   node: SimNode,
   isMissing: (where: SimNode) => boolean,
-  what: string,
+  what: () => string,
 ): void {
   const peer = cluster.otherOf(node);
-  const { peer: status } = node.status() ?? {};
-  // While it mirrors, there is no excuse; otherwise a record has to say that this copy does not count.
-  const isMirroring = status?.replication === 'Established' && status.diskState === 'UpToDate';
-  const ownCounts = counts(node, peer);
-  const peerCounts = isMirroring || counts(peer, node);
   const ownMissing = isMissing(node);
   const peerMissing = isMissing(peer);
+  if (!ownMissing && !peerMissing) return;
+  // While it mirrors, there is no excuse; otherwise a record has to say that this copy does not count.
+  const { peer: status } = node.status() ?? {};
+  const isMirroring = status?.replication === 'Established' && status.diskState === 'UpToDate';
   const complain = (where: SimNode): void =>
     cluster.world.violation(
-      `${node.name} acknowledges ${what}, but ${where.name} lacks it and nothing on record says so`,
+      checker,
+      `${node.name} acknowledges ${what()}, but ${where.name} lacks it and nothing on record says so`,
     );
-  if (ownMissing && ownCounts) complain(node);
-  else if (peerMissing && peerCounts) complain(peer);
+  if (ownMissing && counts(node, peer)) complain(node);
+  else if (peerMissing && (isMirroring || counts(peer, node))) complain(peer);
   else if (ownMissing && peerMissing) complain(peer);
 }
 
@@ -65,67 +71,77 @@ function counts(copy: SimNode, other: SimNode): boolean {
   return !theirs.peerExcluded && !theirs.bitmap.includes(own.current);
 }
 
-/**
- * W3 and W4: wherever the two disks differ, or would differ if either lost its cache now, some record that survives a crash
- * says so: a bit of a persisted bitmap or an active extent, on either side.
- */
-export function checkMarks(cluster: Cluster): void {
-  const [a, b] = cluster.nodes;
-  if (a.metadata.superblock.origin !== 'settled' || b.metadata.superblock.origin !== 'settled') return;
-  const marked = new BlockBitmap(Math.max(a.disk.sectorCount, b.disk.sectorCount) / sectorsPerBlock);
-  for (const node of cluster.nodes) {
-    const { active, chunks } = node.metadata.image();
-    for (const { chunk, image } of chunks) {
-      const one = new BlockBitmap(marked.blockCount);
-      if (!one.decodeChunk(chunk, image))
-        return cluster.world.violation(`${node.name}: a malformed chunk ${chunk}`);
-      marked.orWith(one);
-    }
-    for (const { first, count } of active) {
-      const from = first * blocksPerExtent;
-      marked.setRange(from, Math.min(count * blocksPerExtent, marked.blockCount - from));
-    }
-  }
-  for (const left of ['visible', 'stable'] as const) {
-    for (const right of ['visible', 'stable'] as const) {
-      const block = firstUnmarkedDifference(a.disk[left], b.disk[right], marked);
-      if (block === null) continue;
-      return cluster.world.violation(
-        `block ${block} differs between ${a.name} (${left}) and ${b.name} (${right}), and no record says so`,
-      );
-    }
-  }
-}
-
-/** Identical copies: what both disks hold once nothing is under way. */
+/** Identical copies: what both disks hold once nothing is under way. Does not rest on the table of differences. */
 export function checkIdentical(cluster: Cluster): void {
-  const [a, b] = cluster.nodes;
-  const at = a.disk.visible.findIndex((value, sector) => value !== (b.disk.visible[sector] ?? 0));
-  if (at === -1) return;
-  cluster.world.violation(
-    `idle and in sync, but sector ${at} is ${a.disk.visible[at]} on ${a.name} and ${b.disk.visible[at]} on ${b.name}`,
-  );
+  const [{ name, disk }, { name: otherName, disk: other }] = cluster.nodes;
+  for (let sector = 0; sector < disk.visible.length; sector++) {
+    if (disk.visible[sector] === other.visible[sector]) continue;
+    const block = Math.floor(sector / sectorsPerBlock);
+    if (disk.faults.corrupt.has(block) || other.faults.corrupt.has(block)) continue;
+    return cluster.world.violation(
+      'identical',
+      `idle and in sync, but sector ${sector} is ${disk.visible[sector]} on ${name} and ${other.visible[sector]} on ${otherName}`,
+    );
+  }
 }
 
-/** Looked for in large pieces first: most of them are equal. */
-const pieceSectors = 1024 * sectorsPerBlock;
+/** The same whenever nothing is under way, and the bounds of the tables at all times. */
+export function checkNow(cluster: Cluster): void {
+  // Under protocol A and B a write may still be on its way when nobody waits for it any more.
+  let isQuiet = cluster.protocol === 'C' && cluster.isHealthy && cluster.client.isIdle;
+  for (const node of cluster.nodes) {
+    const sizes = node.core?.tableSizes?.();
+    if (sizes === undefined) continue;
+    const tooMuch = overflow(sizes, node.unanswered, node.activityLogExtents);
+    if (tooMuch !== null) cluster.world.violation('memory', `${node.name}: ${tooMuch}`);
+    isQuiet &&= node.disk.isIdle && isEmpty(sizes);
+  }
+  const [block] = isQuiet ? cluster.differences.shown() : [];
+  if (block !== undefined)
+    cluster.world.violation('identical', `nothing is under way, but block ${block} differs`);
+}
 
-function firstUnmarkedDifference(left: Uint32Array, right: Uint32Array, marked: BlockBitmap): number | null {
-  // What only one of them has yet reads as zeroes on the other once that has grown too.
-  const length = Math.max(left.length, right.length);
-  for (let from = 0; from < length; from += pieceSectors) {
-    const to = Math.min(length, from + pieceSectors);
-    if (Buffer.compare(bytesOf(left.subarray(from, to)), bytesOf(right.subarray(from, to))) === 0) continue;
-    for (let sector = from; sector < to; sector++) {
-      if ((left[sector] ?? 0) === (right[sector] ?? 0)) continue;
-      const block = Math.floor(sector / sectorsPerBlock);
-      if (!marked.isSet(block)) return block;
-      sector = (block + 1) * sectorsPerBlock - 1;
-    }
+/** Whatever grows with what is under way is empty when nothing is. */
+export function checkEmpty(cluster: Cluster): void {
+  for (const { name, core } of cluster.nodes) {
+    const sizes = core?.tableSizes?.();
+    if (sizes !== undefined && !isEmpty(sizes))
+      cluster.world.violation('memory', `${name}: idle, but its tables hold ${JSON.stringify(sizes)}`);
+  }
+}
+
+const tables = [
+  ...(['held', 'writes', 'peerWrites', 'locks', 'inbound', 'waitingForLog', 'extents'] as const),
+  ...(['epochs', 'unstableBlocks', 'commits'] as const),
+];
+
+/** What was begun before a client left, a session ended or a disk failed goes on beside what is under way now. */
+const leftoversMax = 256;
+
+/** The table that holds more than what is under way explains, or null. */
+function overflow(sizes: TableSizes, unanswered: number, capacity: number): string | null {
+  const blocks = (extents: number): number => (extents * extentBytes) / blockBytes;
+  const bounds: Record<(typeof tables)[number], number> = {
+    held: unanswered,
+    writes: unanswered + leftoversMax,
+    peerWrites: leftoversMax,
+    locks: unanswered + 2 * leftoversMax,
+    inbound: leftoversMax,
+    waitingForLog: unanswered + leftoversMax,
+    extents: capacity,
+    epochs: unanswered + leftoversMax,
+    // Every block of the unstable set lies in an active extent (W3).
+    unstableBlocks: sizes.epochs * blocks(sizes.extents + sizes.bulkExtents),
+    commits: leftoversMax,
+  };
+  for (const name of tables) {
+    const [count, bound] = [sizes[name], bounds[name]];
+    if (count > bound) return `${name} holds ${count}, more than ${bound}`;
   }
   return null;
 }
 
-function bytesOf(sectors: Uint32Array): Uint8Array {
-  return new Uint8Array(sectors.buffer, sectors.byteOffset, sectors.byteLength);
+function isEmpty(sizes: TableSizes): boolean {
+  const { held, writes, peerWrites, locks, inbound, waitingForLog } = sizes;
+  return held + writes + peerWrites + locks + inbound + waitingForLog === 0;
 }

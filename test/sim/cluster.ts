@@ -1,73 +1,130 @@
 /** Two nodes, the network between them, a client, and what is watched all the time. */
-import type { WriteRecord } from './expectations.ts';
+import { Differences } from './differences.ts';
+import type { DiskOperation } from './disk-faults.ts';
 import { Expectations } from './expectations.ts';
+import { GenerationWatch } from './generation-watch.ts';
 import type { Prng } from './prng.ts';
 import { SimClient } from './sim-client.ts';
 import type { ClientOptions } from './sim-client.ts';
-import { SimDisk } from './sim-disk.ts';
+import { sectorBytes, SimDisk } from './sim-disk.ts';
 import { SimMetadata } from './sim-metadata.ts';
 import { SimNetwork } from './sim-network.ts';
 import { SimNode } from './sim-node.ts';
-import type { MakeCore } from './sim-node.ts';
+import type { ClientRequest, MakeCore } from './sim-node.ts';
 import type { CoreOptions } from '../../replicator/core/options.ts';
 import type { World } from './world.ts';
-import { checkFlush, checkMarks, checkWrite } from './checkers.ts';
+import type { Decision } from '../../replicator/core/decision.ts';
+import type { Packet } from '../../replicator/core/packet.ts';
+import { checkFlush, checkNow, checkWrite } from './checkers.ts';
+import type { Coverage } from './coverage.ts';
+
+/** Of the core of one node: what is not the same by nature. */
+export type NodeCoreOptions = Omit<CoreOptions, 'nodeName' | 'peerName' | 'sizeBytes'>;
+
+/** What the two disks hold at first. */
+export type FirstData = 'both-empty' | 'one-has-data' | 'both-have-data';
 
 export interface ClusterOptions {
   readonly sizeBytes: number;
-  readonly core: Omit<CoreOptions, 'nodeName' | 'peerName' | 'sizeBytes'>;
+  /** By so much the second disk is larger: a definition that does not fit. */
+  readonly extraBytes: number;
+  /** By so much both can grow. */
+  readonly roomBytes: number;
+  readonly firstData: FirstData;
+  readonly cores: readonly [NodeCoreOptions, NodeCoreOptions];
+  readonly clockSpeeds: readonly [number, number];
+  readonly wire: 'bytes' | 'values';
   readonly client: Omit<ClientOptions, 'sectorCount'>;
   readonly networkDelayMs: number;
   readonly diskLatencyMs: number;
   readonly metadataDelayMs: number;
 }
 
-export type Fault = 'kill' | 'power' | 'link' | 'disk' | 'operator';
+export type Fault = 'kill' | 'power' | 'link' | 'disk' | 'operator' | 'freeze' | 'clock';
 
 export class Cluster {
   readonly world: World;
   readonly network: SimNetwork;
   readonly nodes: readonly [SimNode, SimNode];
-  readonly expectations = new Expectations();
+  readonly expectations: Expectations;
+  readonly differences: Differences;
+  readonly generations: GenerationWatch;
   readonly client: SimClient;
+  readonly coverage: Coverage;
+  readonly #options: ClusterOptions;
   /** What went wrong since both copies were last known to be complete. */
   #faults: { readonly fault: Fault; readonly node: SimNode | null }[] = [];
   /** When a node last lost its cache, and what it had answered its peer was worth nothing any more. */
   readonly #lostCacheMs = new Map<SimNode, number>();
+  /** When an operation of a node's disk last failed on its own. */
+  readonly #failedMs = new Map<SimNode, number>();
+  readonly #missing = new Map<SimNode, { now: number; version: number; sector: number | null }>();
   /** An operator made one node Primary without asking the other; until then there is never more than one. */
   forced = false;
   /** And the other one was alive, or had data that this one lacks: what only one of them has may be given up. */
   split = false;
+  /** This node's disk is not the one it had: until both copies are complete again, nothing may be copied from it. */
+  swapped: SimNode | null = null;
+  /** In the next handshake between equals, a Secondary is to be heard as a Primary. */
+  claimsPrimary = false;
+  /** Primaries that another one has taken over from, by force, unseen; `excused` once they could not have noticed. */
+  readonly #overtaken = new Map<SimNode, { excused: boolean }>();
   /** A policy has chosen, perhaps against the copy that the client wrote to. */
   #discarded = false;
 
-  constructor(world: World, options: ClusterOptions, makeCore: MakeCore) {
+  constructor(world: World, options: ClusterOptions, makeCore: MakeCore, coverage: Coverage) {
     this.world = world;
-    const { sizeBytes } = options;
+    this.coverage = coverage;
+    this.#options = options;
+    this.expectations = new Expectations((options.sizeBytes + options.roomBytes) / sectorBytes);
     this.network = new SimNetwork(world, {
       delayMs: options.networkDelayMs,
       connectIntervalMs: 200,
       probeTimeoutMs: 500,
+      wire: options.wire,
     });
-    const makeNode = (nodeName: string, peerName: string): SimNode => {
-      const disk = new SimDisk(world, nodeName, sizeBytes, { latencyMs: options.diskLatencyMs });
+    const makeNode = (nodeName: string, peerName: string, index: 0 | 1): SimNode => {
+      const sizeBytes = options.sizeBytes + index * options.extraBytes;
+      const { diskLatencyMs: latencyMs, roomBytes } = options;
+      const disk = new SimDisk(world, nodeName, sizeBytes, { latencyMs, roomBytes });
       const metadata = new SimMetadata(
         world,
         nodeName,
         freshSuperblock(world.prng, sizeBytes),
         options.metadataDelayMs,
       );
-      const core = { ...options.core, nodeName, peerName, sizeBytes };
-      return new SimNode(world, this.network, disk, metadata, core, makeCore, {
-        onServe: (node, serve) => this.#onServe(node, serve),
-        onDiscarded: () => (this.split = this.#discarded = true),
+      const core = { ...options.cores[index], nodeName, peerName, sizeBytes };
+      const node = { core, clockSpeed: options.clockSpeeds[index], makeCore, coverage };
+      return new SimNode(world, this.network, disk, metadata, node, {
+        onServe: (which, serve) => this.#onServe(which, serve),
+        onAcknowledged: (which, request) => this.#onAcknowledged(which, request),
+        outgoing: (which, packet) => this.#outgoing(which, packet),
+        onDeath: (which, how) => (how === 'kill' ? this.kill(which) : this.powerCut(which)),
+        onDiscarded: () => {
+          this.split = this.#discarded = true;
+          this.generations.forgive();
+        },
+        onVerified: (which, decision) => this.#onVerified(which, decision),
       });
     };
-    this.nodes = [makeNode('alpha', 'beta'), makeNode('beta', 'alpha')];
-    const client = { ...options.client, sectorCount: sizeBytes / 512 };
+    this.nodes = [makeNode('alpha', 'beta', 0), makeNode('beta', 'alpha', 1)];
+    this.differences = new Differences(world, this.nodes);
+    this.generations = new GenerationWatch(world, this.nodes);
+    for (const node of this.nodes) {
+      node.disk.faults.onFailure = (operation) => this.#onFailure(node, operation);
+      node.disk.faults.onCorrupted = (block) => this.expectations.spoil(block);
+    }
+    this.#fillDisks();
+    const client = { ...options.client, sectorCount: options.sizeBytes / sectorBytes };
     this.client = new SimClient(world, this.nodes, this.expectations, client, {
-      onWritten: (node, record, _fua, issuedAtMs) => checkWrite(this, node, record, issuedAtMs),
+      onWritten: (node, record, fua, issuedAtMs) => {
+        if (record.firm) this.generations.onAcknowledged(node);
+        checkWrite(this, node, record, issuedAtMs);
+        if (fua) checkFlush(this, node, [record], issuedAtMs);
+      },
       onFlushed: (node, records, issuedAtMs) => checkFlush(this, node, records, issuedAtMs),
+      // Protocol A and B rely on the Primary's own disk: without a whole one, what is acknowledged may be on its way only.
+      isPromise: (node) => this.protocol === 'C' || node.status()?.diskState === 'UpToDate',
       onAttached: (node) => {
         if (this.split && this.firstMissing(node) !== null) this.expectations.loseEverything();
       },
@@ -79,6 +136,22 @@ export class Cluster {
     this.network.start(this.nodes);
     for (const node of this.nodes) node.start();
     this.client.start();
+  }
+
+  /** Disks that came with data: a whole one is promised to be kept, of two nobody knows which is going to stay. */
+  #fillDisks(): void {
+    const { firstData, sizeBytes } = this.#options;
+    if (firstData === 'both-empty') return;
+    // Before the first handshake nobody may count on a second copy.
+    this.#faults.push({ fault: 'operator', node: null });
+    const filled = firstData === 'both-have-data' ? this.nodes : [this.world.prng.pick(this.nodes)];
+    for (const node of filled) {
+      const record = this.expectations.issue('write', 0, sizeBytes / sectorBytes);
+      if (filled.length === 1) this.expectations.acknowledged(record, 'write', true);
+      node.disk.replace(new Uint32Array(sizeBytes / sectorBytes).fill(record.value));
+      const superblock = { ...node.metadata.superblock, origin: 'created-with-data' } as const;
+      node.metadata.replace({ superblock, active: [], chunks: [] });
+    }
   }
 
   otherOf(node: SimNode): SimNode {
@@ -113,13 +186,16 @@ export class Cluster {
       this.expectations.loseUnflushed();
     }
     this.#faults.push({ fault, node });
+    for (const overtaken of this.#overtaken.values()) overtaken.excused = true;
+    // Protocol A: what was acknowledged may have been on its way only.
+    if (this.protocol === 'A') this.expectations.loseUnflushed();
     return { wasHealthy };
   }
 
   /** Since both copies were last complete, nothing happened but the death of this node, once. */
   isOnlyFaultDeathOf(node: SimNode): boolean {
     const [only, ...more] = this.#faults;
-    return more.length === 0 && only?.node === node && (only.fault === 'kill' || only.fault === 'power');
+    return more.length === 0 && only?.node === node && ['kill', 'power', 'freeze'].includes(only.fault);
   }
 
   kill(node: SimNode): void {
@@ -143,11 +219,71 @@ export class Cluster {
     node.disk.fail();
   }
 
+  /** The disk of a node, and the node, are gone for good. */
+  loseDisk(node: SimNode): void {
+    const { wasHealthy } = this.note('disk', node);
+    if (!wasHealthy) this.expectations.loseUnflushed();
+    this.#lostCacheMs.set(node, this.world.nowMs);
+    node.kill();
+  }
+
+  get protocol(): CoreOptions['protocol'] {
+    return this.#options.cores[0].protocol;
+  }
+
+  /** By force, the other node is Primary now, while this one stood still and nothing else was wrong. */
+  onTakenOver(from: SimNode): void {
+    if (from.isFrozen) this.#overtaken.set(from, { excused: from.metadata.superblock.peerExcluded });
+  }
+
+  /** Verify finds what a disk has put in the wrong place, and nothing else ever. */
+  #onVerified(node: SimNode, { inputs, result }: Decision): void {
+    if (inputs['differingBlocks'] === 0) return;
+    if (this.nodes.some(({ disk }) => disk.faults.corrupt.size > 0)) return;
+    this.world.violation('identical', `${node.name}: verify finds what nobody changed: ${result}`);
+  }
+
+  /** What a node says of itself when it is told to claim what it is not. */
+  #outgoing(node: SimNode, packet: Packet): Packet {
+    if (!this.claimsPrimary || packet.kind !== 'state' || packet.state.role === 'Primary') return packet;
+    const { current } = packet.state;
+    if (this.otherOf(node).metadata.superblock.current !== current) return packet;
+    this.claimsPrimary = false;
+    this.world.trace(() => `-- ${node.name} claims to be Primary`);
+    return { kind: 'state', state: { ...packet.state, role: 'Primary', exposed: current } };
+  }
+
+  /** W13: what a superseded Primary still acknowledges has to be on the copy that goes on. */
+  #onAcknowledged(node: SimNode, request: ClientRequest): void {
+    const overtaken = this.#overtaken.get(node);
+    // Under protocol A and B it may have been on its way when the other one took over.
+    if (this.protocol !== 'C' || overtaken === undefined || overtaken.excused) return;
+    if (request.kind !== 'clientWrite') return;
+    const successor = this.otherOf(node);
+    const record = this.client.recordOf(request);
+    if (!successor.isServing || record === undefined || this.network.isImpaired) return;
+    if (this.expectations.hasReached(record, successor.disk.visible)) return;
+    this.world.violation(
+      'superseded',
+      `${node.name}, superseded, acknowledges write ${record.stamp}, which ${successor.name} lacks`,
+    );
+  }
+
   repairDisk(node: SimNode): void {
     this.world.trace(() => `-- the disk of ${node.name} is repaired`);
     // What was acknowledged while a flush was bound to fail is no safer than what was before.
     if (node.disk.isFailing && !this.isPeerFine(node)) this.expectations.loseUnflushed();
     node.disk.repair();
+  }
+
+  /** A single operation of a disk is about to fail, as it was told to (DiskFaults). */
+  #onFailure(node: SimNode, operation: DiskOperation): void {
+    this.world.trace(() => `a ${operation} of the disk of ${node.name} fails`);
+    this.#failedMs.set(node, this.world.nowMs);
+    const { wasHealthy } = this.note('disk', node);
+    if (operation !== 'flush') return;
+    if (!wasHealthy) this.expectations.loseUnflushed();
+    this.#lostCacheMs.set(node, this.world.nowMs);
   }
 
   /** The other node's copy is whole, and this one knows. */
@@ -163,29 +299,40 @@ export class Cluster {
 
   /** Where a node's disk lacks something that no loss excuses: the first such sector. */
   firstMissing(node: SimNode): number | null {
-    const since = this.expectations.now;
-    for (const sector of this.expectations.writtenSectors()) {
-      if (!this.expectations.isLegitimate(sector, node.disk.visible[sector] ?? 0, since)) return sector;
-    }
-    return null;
+    const { disk } = node;
+    const { now } = this.expectations;
+    const known = this.#missing.get(node);
+    // While nobody serves, this is asked again and again, and nothing changes.
+    if (known?.now === now && known.version === disk.version) return known.sector;
+    const sector = this.expectations.firstMissing(disk.visible);
+    this.#missing.set(node, { now, version: disk.version, sector });
+    return sector;
   }
 
   /** Forgets what was forced once both copies are complete again. */
   settle(): void {
     if (!this.isHealthy) return;
     if (this.#discarded && this.firstMissing(this.nodes[0]) !== null) this.expectations.loseEverything();
+    if (this.#discarded) this.generations.forgive();
     this.#discarded = false;
     this.forced = false;
     this.split = false;
+    if (this.swapped !== null) this.differences.watch();
+    this.swapped = null;
+    this.#overtaken.clear();
   }
 
   checkAlways(): void {
-    checkMarks(this);
     const primaries = this.nodes.filter((node) => node.status()?.role === 'Primary');
-    if (primaries.length > 1 && !this.forced) this.world.violation('two Primaries, and nobody forced it');
+    if (primaries.length > 1 && !this.forced)
+      this.world.violation('two-primaries', 'two Primaries, and nobody forced it');
+    // Protocol A: what was acknowledged may go with the Primary, and its generation with it.
+    if (this.protocol !== 'A') this.generations.check();
+    checkNow(this);
   }
 
   #onServe(node: SimNode, serve: boolean): void {
+    if (!serve) this.#overtaken.delete(node);
     this.world.trace(() => `${node.name} ${serve ? 'serves' : 'no longer serves'} clients`);
     this.client.onServe(node, serve);
   }
@@ -193,26 +340,23 @@ export class Cluster {
   #onError(node: SimNode, kind: string, outcome: string): void {
     this.world.trace(() => `${node.name} fails a ${kind}: ${outcome}`);
     // A flush may still have to tell that an only copy's disk had failed.
-    if (outcome === 'EIO' && kind !== 'clientFlush' && this.isHealthy) {
-      this.world.violation(`${node.name} fails a ${kind} though both copies are fine`);
+    if (outcome === 'EIO' && kind !== 'clientFlush' && this.isHealthy && !this.#haveBothFailed()) {
+      this.world.violation('needless-error', `${node.name} fails a ${kind} though both copies are fine`);
     }
+  }
+
+  /** Single operations of both disks, one of which may have been to help the other. */
+  #haveBothFailed(): boolean {
+    const sinceMs = this.world.nowMs - 5000;
+    return this.nodes.every((node) => (this.#failedMs.get(node) ?? -Infinity) >= sinceMs);
   }
 
   describe(): string {
     return this.nodes.map((node) => node.describe()).join(' | ');
   }
-
-  /** For the checkers: records of writes under way are no reason to complain. */
-  hasReached(node: SimNode, record: WriteRecord, which: 'visible' | 'stable'): boolean {
-    const sectors = node.disk[which];
-    for (let sector = record.first; sector < record.first + record.count; sector++) {
-      if (!this.expectations.hasReached(record, sector, sectors[sector] ?? 0)) return false;
-    }
-    return true;
-  }
 }
 
-function freshSuperblock(prng: Prng, sizeBytes: number): SimMetadata['superblock'] {
+export function freshSuperblock(prng: Prng, sizeBytes: number): SimMetadata['superblock'] {
   return {
     sizeBytes,
     origin: 'created-empty',

@@ -143,7 +143,7 @@ interface Log extends Host {
 function makeHost(name: string): Log {
   const heard: string[] = [];
   return {
-    ...{ name, heard, isUp: true, published: null },
+    ...{ name, heard, isUp: true, isResponding: true, published: null },
     linkUp: (session) => heard.push(`up ${session}`),
     linkDown: (session) => heard.push(`down ${session}`),
     linkRefused: () => undefined,
@@ -153,7 +153,12 @@ function makeHost(name: string): Log {
 
 function connected(seed: bigint): { world: World; network: SimNetwork; a: Log; b: Log; sendAll: () => void } {
   const world = new World(seed);
-  const network = new SimNetwork(world, { delayMs: 10, connectIntervalMs: 50, probeTimeoutMs: 100 });
+  const network = new SimNetwork(world, {
+    delayMs: 10,
+    connectIntervalMs: 50,
+    probeTimeoutMs: 100,
+    wire: 'values',
+  });
   const [a, b] = [makeHost('a'), makeHost('b')];
   network.start([a, b]);
   for (const host of [a, b]) network.wantLink(host, true);
@@ -195,7 +200,7 @@ test('network: a machine without power is not missed until it is back', (t) => {
 });
 
 test('expectations: an acknowledged write hides what ended before it, and only that', (t) => {
-  const expectations = new Expectations();
+  const expectations = new Expectations(4096);
   const before = expectations.issue('write', 0, 1);
   expectations.acknowledged(before, 'write', false);
   const given = expectations.issue('write', 0, 1);
@@ -213,7 +218,7 @@ test('expectations: an acknowledged write hides what ended before it, and only t
 });
 
 test('expectations: lost caches bring back what was before, but not what was flushed away', (t) => {
-  const expectations = new Expectations();
+  const expectations = new Expectations(4096);
   const [first, second] = [expectations.issue('write', 0, 1), expectations.issue('write', 0, 1)];
   expectations.acknowledged(first, 'write', false);
   expectations.acknowledged(second, 'write', false);
@@ -230,7 +235,7 @@ test('expectations: lost caches bring back what was before, but not what was flu
 });
 
 test('expectations: a trim may leave what was there', (t) => {
-  const expectations = new Expectations();
+  const expectations = new Expectations(4096);
   const write = expectations.issue('write', 0, 4000);
   expectations.acknowledged(write, 'write', true);
   const trim = expectations.issue('trim', 0, 4000);

@@ -1,48 +1,17 @@
 /**
- * Fate and the operator: breaks things at random, brings them back, and keeps the service going as a careful operator
- * would. What it does stays within rules under which it is clear what a client may expect (cluster.ts, expectations.ts).
+ * The operator, who keeps the service going as a careful one would, and now and then a careless one. What is done stays
+ * within rules under which it is clear what a client may expect (cluster.ts, expectations.ts).
  */
 import type { Command } from '../../replicator/core/command.ts';
 import type { Cluster } from './cluster.ts';
 import type { Prng } from './prng.ts';
-import type { Cut } from './sim-network.ts';
 import type { SimNode } from './sim-node.ts';
-
-export const actions = [
-  'cut',
-  'kill',
-  'power',
-  'power-both',
-  'disk',
-  'disconnect',
-  'detach',
-  'failover',
-  'demote',
-  'invalidate',
-  'pause',
-  'verify',
-  'restart',
-  'split',
-  'move-client',
-  'dry-run',
-] as const;
-export type Action = (typeof actions)[number];
-
-export interface OperatorOptions {
-  /** What may happen in this history. */
-  readonly actions: readonly Action[];
-  /** Between two actions, at most. */
-  readonly intervalMs: number;
-  /** Until what was broken is put right, at most. */
-  readonly repairMs: number;
-}
 
 const superviseMs = 250;
 
 export class Operator {
   readonly #cluster: Cluster;
   readonly #prng: Prng;
-  readonly #options: OperatorOptions;
   #running = true;
   /** Since when no node serves. */
   #idleSinceMs: number | null = null;
@@ -54,151 +23,30 @@ export class Operator {
   /** Nodes that are to stay as they are until their repair is due. */
   readonly #held = new Set<SimNode>();
 
-  constructor(cluster: Cluster, options: OperatorOptions) {
+  constructor(cluster: Cluster) {
     this.#cluster = cluster;
     this.#prng = cluster.world.prng.fork();
-    this.#options = options;
   }
 
   start(): void {
     this.#supervise();
-    if (this.#options.actions.length > 0) this.#later(2000, () => this.#act());
   }
 
-  /** Nothing breaks any more, and all that is broken is put right now. */
+  /** No more carelessness; all nodes are to run and to find each other. */
   putRight(): void {
     this.#running = false;
-    const { network, nodes } = this.#cluster;
-    network.heal();
-    for (const node of nodes) {
-      this.#held.delete(node);
-      this.#cluster.repairDisk(node);
+    this.#held.clear();
+    for (const node of this.#cluster.nodes) {
       node.start();
       node.command({ kind: 'connect', discardMyData: false, dryRun: false });
       node.command({ kind: 'resync', action: 'resume' });
     }
   }
 
-  // Breaking things.
-
-  #act(): void {
-    if (!this.#running) return;
-    const action = this.#prng.pick(this.#options.actions);
-    this.#cluster.world.trace(() => `-- ${action}; ${this.#cluster.describe()}`);
-    this.#do(action, this.#prng.pick(this.#cluster.nodes));
-    this.#later(this.#options.intervalMs, () => this.#act());
-  }
-
-  #do(action: Action, node: SimNode): void {
-    const cluster = this.#cluster;
-    switch (action) {
-      case 'cut':
-        return this.#cut();
-      case 'kill':
-        cluster.kill(node);
-        return this.#startLater(node);
-      case 'power':
-        cluster.powerCut(node);
-        return this.#startLater(node);
-      case 'power-both':
-        for (const one of cluster.nodes) {
-          cluster.powerCut(one);
-          this.#startLater(one);
-        }
-        return;
-      case 'disk':
-        return this.#failDisk(node);
-      case 'disconnect':
-        this.#command(node, { kind: 'disconnect' });
-        return this.#repairLater(() => this.#connect(node));
-      case 'detach':
-        return this.#detach(node);
-      case 'failover':
-        return this.#failover(node);
-      case 'demote':
-        return this.#order(node, { kind: 'demote', force: this.#prng.chance(0.5), dryRun: false });
-      case 'invalidate':
-        return this.#command(node, {
-          kind: 'resync',
-          action: this.#prng.pick(['invalidate', 'invalidate-peer']),
-        });
-      case 'pause':
-        this.#order(node, { kind: 'resync', action: 'pause' });
-        return this.#repairLater(() => this.#order(node, { kind: 'resync', action: 'resume' }));
-      case 'verify':
-        return this.#order(node, { kind: 'verify', action: 'start', repair: true });
-      case 'restart':
-        return this.#restart(node);
-      case 'split':
-        return this.#split(node);
-      case 'move-client':
-        return cluster.client.moveTo(node);
-      case 'dry-run':
-        for (const kind of ['promote', 'demote', 'failover'] as const)
-          this.#order(node, { kind, force: true, dryRun: true });
-        return;
-      default:
-        return action satisfies never;
-    }
-  }
-
-  #cut(): void {
-    const { network } = this.#cluster;
-    if (network.isCut) return;
-    this.#cluster.note('link', null);
-    network.cut(this.#prng.pick<Cut>(['stall', 'reset', 'one-way']));
-    this.#repairLater(() => {
-      this.#cluster.world.trace(() => '-- the network is whole');
-      network.heal();
-    });
-  }
-
-  #failDisk(node: SimNode): void {
-    if (node.disk.isFailing || (!this.#cluster.isHealthy && this.#prng.chance(0.8))) return;
-    this.#cluster.failDisk(node);
-    this.#held.add(node);
-    this.#repairLater(() => {
-      this.#cluster.repairDisk(node);
-      this.#held.delete(node);
-    });
-  }
-
-  /** Without a peer to take over from, a forced failover is a forced promotion: that is for `#considerForce`. */
-  #failover(node: SimNode): void {
-    const isConnected = node.status()?.peer?.replication === 'Established';
-    this.#order(node, { kind: 'failover', force: isConnected && this.#prng.chance(0.5), dryRun: false });
-  }
-
-  #detach(node: SimNode): void {
-    this.#held.add(node);
-    this.#command(node, { kind: 'detach', force: false });
-    this.#repairLater(() => this.#held.delete(node));
-  }
-
-  #restart(node: SimNode): void {
-    if (!node.isUp) return;
-    this.#command(node, { kind: 'stop' });
-    this.#startLater(node);
-  }
-
-  /** Makes a node Primary while the other one may be alive and Primary: what no operator should do. */
-  #split(node: SimNode): void {
-    const cluster = this.#cluster;
-    const status = node.status();
-    if (status === null || status.role === 'Primary' || status.peer?.connection === 'Connected') return;
-    this.#force(node);
-    if (this.#prng.chance(0.5)) this.#later(1000, () => cluster.client.moveTo(node));
-  }
-
-  #force(node: SimNode): void {
-    const cluster = this.#cluster;
-    cluster.note('operator', node);
-    cluster.forced = true;
-    const isMissing = cluster.firstMissing(node) !== null;
-    if (isMissing || cluster.otherOf(node).isUp) cluster.split = true;
-    const { node: attached } = cluster.client;
-    if (isMissing && (attached === null || attached === node)) cluster.expectations.loseEverything();
-    this.#order(node, { kind: 'promote', force: true, dryRun: false });
+  /** The node's disk is not to be attached yet. */
+  hold(node: SimNode, isHeld: boolean): void {
+    if (isHeld) this.#held.add(node);
+    else this.#held.delete(node);
   }
 
   // Keeping the service going.
@@ -208,18 +56,27 @@ export class Operator {
       this.#cluster.checkAlways();
       this.#cluster.settle();
       this.#attachDisks();
-      if (!this.#running) for (const node of this.#cluster.nodes) node.start();
+      if (!this.#running) this.#bringTogether();
       if (this.#cluster.nodes.some(needsDecision)) this.#resolve();
       else this.#findPrimary();
       this.#supervise();
     });
   }
 
+  /** An order given before may have been carried out only now: nothing is to stay apart. */
+  #bringTogether(): void {
+    for (const node of this.#cluster.nodes) {
+      node.start();
+      if (node.status()?.peer?.connection === 'StandAlone' && !needsDecision(node))
+        this.order(node, { kind: 'connect', discardMyData: false, dryRun: false });
+    }
+  }
+
   #attachDisks(): void {
     for (const node of this.#cluster.nodes) {
       const disk = node.status()?.diskState;
       const isOut = disk === 'Diskless' || disk === 'Failed';
-      if (isOut && !node.disk.isFailing && !this.#held.has(node)) this.#order(node, { kind: 'attach' });
+      if (isOut && !node.disk.isFailing && !this.#held.has(node)) this.order(node, { kind: 'attach' });
     }
   }
 
@@ -235,18 +92,20 @@ export class Operator {
       if (!isWithoutData(primary)) return;
       this.#withoutDataSinceMs ??= nowMs;
       if (nowMs - this.#withoutDataSinceMs <= 10_000) return;
-      if (hasDisk(primary) && this.#prng.chance(0.5)) this.#force(primary);
-      else this.#order(primary, { kind: 'demote', force: true, dryRun: false });
+      if (hasDisk(primary) && this.#prng.chance(0.5)) this.force(primary);
+      else this.order(primary, { kind: 'demote', force: true, dryRun: false });
       return;
     }
     this.#idleSinceMs ??= nowMs;
     if (nowMs - this.#idleSinceMs < 500) return;
-    const up = cluster.nodes.filter((node) => node.isUp);
+    const up = cluster.nodes.filter((node) => node.isResponding);
     if (up.length === 0) return;
     const node = this.#prng.pick(up);
     node.command({ kind: 'promote', force: false, dryRun: false }, (result) => {
       if (result === 'gone' || result.ok) return;
-      cluster.world.trace(() => `${node.name} refuses to be promoted: ${result.refusal.code}`);
+      const { code } = result.refusal;
+      cluster.world.trace(() => `${node.name} refuses to be promoted: ${code}`);
+      if (code !== 'peer-may-be-primary' && code !== 'not-up-to-date') return;
       cluster.world.after(0, () => this.#considerForce(node, nowMs - (this.#idleSinceMs ?? nowMs)));
     });
   }
@@ -261,27 +120,29 @@ export class Operator {
     this.#suspendedSinceMs ??= nowMs;
     if (nowMs - this.#suspendedSinceMs < 3000 || this.#prng.chance(0.8)) return;
     const way = this.#prng.int(4);
-    if (way === 0) this.#order(primary, { kind: 'demote', force: true, dryRun: false });
+    if (way === 0) this.order(primary, { kind: 'demote', force: true, dryRun: false });
     else if (way === 1) primary.allowAlone();
-    else this.#order(primary, { kind: 'promote', force: true, dryRun: false });
+    else this.order(primary, { kind: 'promote', force: true, dryRun: false });
   }
 
   /** The other node cannot be asked. A careful operator forces only what has all the data; a careless one does not look. */
   #considerForce(node: SimNode, idleMs: number): void {
     const cluster = this.#cluster;
     const other = cluster.otherOf(node);
+    if (cluster.swapped === node) return;
     const missing = cluster.firstMissing(node);
     if (missing !== null) {
       if (cluster.isOnlyFaultDeathOf(other)) {
         cluster.world.violation(
+          'survivor',
           `${other.name} died, and ${node.name} lacks sector ${missing}: ${cluster.expectations.explain(missing)}`,
         );
       }
       if (!this.#running || this.#prng.chance(0.9)) return;
     }
     // While both are up, they are given time to find each other.
-    if (other.isUp && idleMs < 5000) return;
-    this.#force(node);
+    if (other.isResponding && idleMs < 5000) return;
+    this.force(node);
   }
 
   #resolve(): void {
@@ -291,50 +152,64 @@ export class Operator {
     this.#later(1000, () => {
       this.#resolving = false;
       const [a, b] = cluster.nodes;
-      if (!a.isUp || !b.isUp) return;
+      if (!a.isResponding || !b.isResponding) return;
+      const whole = cluster.nodes.find((node) => cluster.firstMissing(node) === null);
       const survivor =
-        cluster.client.node ?? cluster.nodes.find((node) => cluster.firstMissing(node) === null) ?? a;
+        cluster.swapped === null ? (cluster.client.node ?? whole ?? a) : cluster.otherOf(cluster.swapped);
       const victim = cluster.otherOf(survivor);
       cluster.world.trace(() => `-- split brain: ${survivor.name} is to survive`);
-      this.#order(victim, { kind: 'demote', force: true, dryRun: false });
+      this.order(victim, { kind: 'demote', force: true, dryRun: false });
       this.#later(500, () => {
-        this.#order(victim, { kind: 'connect', discardMyData: true, dryRun: false });
-        this.#order(survivor, { kind: 'connect', discardMyData: false, dryRun: false });
+        cluster.generations.forgive();
+        this.order(victim, { kind: 'connect', discardMyData: true, dryRun: false });
+        this.order(survivor, { kind: 'connect', discardMyData: false, dryRun: false });
       });
     });
   }
 
   // Means.
 
-  #connect(node: SimNode): void {
+  force(node: SimNode): void {
+    const cluster = this.#cluster;
+    if (cluster.swapped === node) return;
+    // However careless, nobody takes a new disk for the data of a pair that has some.
+    const isNew = (which: SimNode): boolean => which.metadata.superblock.origin !== 'settled';
+    if (isNew(node) && !isNew(cluster.otherOf(node))) return;
+    const other = cluster.otherOf(node);
+    const isUnseen = other.isFrozen && cluster.isOnlyFaultDeathOf(other);
+    cluster.note('operator', node);
+    cluster.forced = true;
+    const isMissing = cluster.firstMissing(node) !== null;
+    if (isMissing || other.isUp) cluster.split = true;
+    const { node: attached } = cluster.client;
+    if (isMissing && (attached === null || attached === node)) cluster.expectations.loseEverything();
+    node.command({ kind: 'promote', force: true, dryRun: false }, (result) => {
+      if (result === 'gone' || !result.ok) return;
+      if (isUnseen) cluster.onTakenOver(other);
+      // Clients of a Primary that stands still give up on it, sooner or later.
+      if (other.isFrozen) this.#later(3000, () => cluster.client.moveTo(node));
+    });
+  }
+
+  connect(node: SimNode): void {
     for (const one of [node, this.#cluster.otherOf(node)]) {
       if (one.status()?.splitBrain === false)
-        this.#order(one, { kind: 'connect', discardMyData: false, dryRun: false });
+        this.order(one, { kind: 'connect', discardMyData: false, dryRun: false });
     }
   }
 
   /** A command after which a copy may be incomplete. */
-  #command(node: SimNode, command: Command): void {
+  risky(node: SimNode, command: Command): void {
     this.#cluster.note('operator', null);
-    this.#order(node, command);
+    this.order(node, command);
   }
 
-  #order(node: SimNode, command: Command): void {
+  order(node: SimNode, command: Command): void {
     if (!node.isUp) return;
     node.command(command, (result) => {
       if (result !== 'gone' && !result.ok) {
         this.#cluster.world.trace(() => `${node.name} refuses ${command.kind}: ${result.refusal.code}`);
       }
-    });
-  }
-
-  #startLater(node: SimNode): void {
-    this.#repairLater(() => node.start());
-  }
-
-  #repairLater(run: () => void): void {
-    this.#later(this.#options.repairMs, () => {
-      if (this.#running) run();
     });
   }
 

@@ -6,7 +6,11 @@
 const mask = (1n << 64n) - 1n;
 
 export class Prng {
-  readonly #state: Uint32Array;
+  // Four fields and no array: this is called for nearly everything that happens.
+  #s0: number;
+  #s1: number;
+  #s2: number;
+  #s3: number;
 
   constructor(seed: bigint) {
     let word = seed & mask;
@@ -18,19 +22,21 @@ export class Prng {
       return z ^ (z >> 31n);
     };
     const [a, b] = [next(), next()];
-    this.#state = Uint32Array.from([a, a >> 32n, b, b >> 32n], (part) => Number(part & 0xffff_ffffn));
+    this.#s0 = Number(a & 0xffff_ffffn) | 0;
+    this.#s1 = Number((a >> 32n) & 0xffff_ffffn) | 0;
+    this.#s2 = Number(b & 0xffff_ffffn) | 0;
+    this.#s3 = Number((b >> 32n) & 0xffff_ffffn) | 0;
   }
 
   uint32(): number {
-    const s = this.#state;
-    const [s0 = 0, s1 = 0, s2 = 0, s3 = 0] = s;
+    const s1 = this.#s1;
     const result = Math.imul(rotate(Math.imul(s1, 5), 7), 9) >>> 0;
-    const c = s2 ^ s0;
-    const d = s3 ^ s1;
-    s[1] = s1 ^ c;
-    s[0] = s0 ^ d;
-    s[2] = c ^ (s1 << 9);
-    s[3] = rotate(d, 11);
+    const c = this.#s2 ^ this.#s0;
+    const d = this.#s3 ^ s1;
+    this.#s1 = s1 ^ c;
+    this.#s0 = this.#s0 ^ d;
+    this.#s2 = c ^ (s1 << 9);
+    this.#s3 = rotate(d, 11);
     return result;
   }
 

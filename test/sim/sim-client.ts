@@ -8,6 +8,9 @@ import { sectorBytes, SimPayload } from './sim-disk.ts';
 import type { ClientRequest, RequestEnd, SimNode } from './sim-node.ts';
 import type { World } from './world.ts';
 
+/** What one of the last reads covers. */
+const verifySectors = 4096;
+
 export interface ClientOptions {
   readonly workers: number;
   /** Between two requests of a worker, at most. */
@@ -23,6 +26,8 @@ export interface ClientListener {
   onFlushed(node: SimNode, records: readonly WriteRecord[], issuedAtMs: number): void;
   onWritten(node: SimNode, record: WriteRecord, fua: boolean, issuedAtMs: number): void;
   onAttached(node: SimNode): void;
+  /** Whether what this node acknowledges now (other than with FUA) is on a copy that the protocol counts on. */
+  isPromise(node: SimNode): boolean;
   onError(node: SimNode, kind: string, outcome: string): void;
 }
 
@@ -41,6 +46,7 @@ export class SimClient {
   /** Workers with a request under way. */
   #busy = 0;
   answered = 0;
+  readonly #records = new WeakMap<ClientRequest, WriteRecord>();
 
   constructor(
     world: World,
@@ -59,6 +65,11 @@ export class SimClient {
     this.#spots = Array.from({ length: options.hotSpots }, () => this.#prng.int(options.sectorCount));
   }
 
+  /** Of a write, also one whose client has gone. */
+  recordOf(request: ClientRequest): WriteRecord | undefined {
+    return this.#records.get(request);
+  }
+
   start(): void {
     for (let worker = 0; worker < this.#options.workers; worker++) this.#think();
   }
@@ -66,6 +77,11 @@ export class SimClient {
   /** No new requests. */
   stop(): void {
     this.#running = false;
+  }
+
+  /** A place that gets most of the requests. */
+  pickSector(prng: Prng): number {
+    return Math.max(0, Math.min(this.#options.sectorCount - 1, prng.pick(this.#spots) + prng.int(64) - 32));
   }
 
   get isIdle(): boolean {
@@ -115,24 +131,22 @@ export class SimClient {
     else if (dice < 75) this.#read(node, ...this.#range());
     else if (dice < 85) this.#flush(node);
     else if (dice < 92) this.#write(node, 'zeroes', ...this.#range());
-    else if (this.#options.hugeTrims && dice === 99) this.#write(node, 'trim', 0, this.#sectorCount);
+    else if (this.#options.hugeTrims && dice === 99 && this.#prng.chance(0.3))
+      this.#write(node, 'trim', 0, this.#sectorCount);
     else this.#write(node, 'trim', ...this.#range());
   }
 
   #range(): [first: number, count: number] {
     const sectorCount = this.#sectorCount;
-    // Mostly whole blocks, as file systems write them; sometimes odd sectors, sometimes more than an extent.
-    const dice = this.#prng.int(20);
+    // Mostly whole blocks, as file systems write them; sometimes odd sectors, rarely more than an extent.
+    const dice = this.#prng.int(200);
+    const isOdd = dice < 40;
     const count =
-      dice === 0
-        ? this.#prng.between(1, 9000)
-        : dice < 4
-          ? this.#prng.between(1, 16)
-          : 8 << this.#prng.int(4);
+      dice === 0 ? this.#prng.between(129, 9000) : isOdd ? this.#prng.between(1, 16) : 8 << this.#prng.int(4);
     const near = this.#prng.chance(0.7)
       ? this.#prng.pick(this.#spots) + this.#prng.int(64) - 32
       : this.#prng.int(sectorCount);
-    const aligned = dice < 4 ? near : Math.floor(near / 8) * 8;
+    const aligned = isOdd ? near : Math.floor(near / 8) * 8;
     const first = Math.min(Math.max(0, aligned), sectorCount - 1);
     return [first, Math.min(count, sectorCount - first)];
   }
@@ -149,11 +163,13 @@ export class SimClient {
             offset,
             length,
             fua,
-            payload: new SimPayload(new Uint32Array(count).fill(record.value)),
+            payload: SimPayload.of(count, record.value),
           }
         : { kind: op === 'trim' ? 'clientTrim' : 'clientZeroes', offset, length, fua, noHole: false };
+    this.#records.set(request, record);
     this.#submit(node, request, ({ outcome }) => {
       if (outcome !== null) return this.#expectations.givenUp(record);
+      if (!this.#listener.isPromise(node)) record.atRisk = true;
       this.#expectations.acknowledged(record, op, fua);
       this.#listener.onWritten(node, record, fua, issuedAtMs);
     });
@@ -164,20 +180,18 @@ export class SimClient {
     const [offset, length] = [first * sectorBytes, count * sectorBytes];
     this.#submit(node, { kind: 'clientRead', offset, length }, ({ outcome, sectors }) => {
       if (outcome === null && sectors?.length !== count)
-        this.#world.violation(`${node.name}: a read came back short`);
+        this.#world.violation('contract', `${node.name}: a read came back short`);
       if (outcome === null && sectors !== null) this.#check(node, first, sectors, since);
-      this.#expectations.readEnded(since);
     });
   }
 
   #check(node: SimNode, first: number, sectors: Uint32Array, since: number): void {
-    const bad = sectors.findIndex(
-      (value, index) => !this.#expectations.isLegitimate(first + index, value, since),
-    );
-    if (bad === -1) return;
+    const bad = this.#expectations.firstIllegitimate(sectors, 0, first, sectors.length, since);
+    if (bad === null) return;
     this.#world.violation(
-      `${node.name}: sector ${first + bad} reads ${sectors[bad]}, which it cannot hold any more: ` +
-        this.#expectations.explain(first + bad),
+      'read',
+      `${node.name}: sector ${bad} reads ${sectors[bad - first]}, which it cannot hold (any more): ` +
+        this.#expectations.explain(bad),
     );
   }
 
@@ -203,34 +217,24 @@ export class SimClient {
     });
   }
 
-  /** Reads everything that was ever written; calls `done` when all of it has been checked. */
+  /** Reads the whole device; calls `done` when all of it has been checked. */
   verify(node: SimNode, done: () => void): void {
     const since = this.#expectations.readIssued();
-    const ranges = ranged(this.#expectations.writtenSectors());
-    let left = ranges.length;
-    if (left === 0) return done();
-    for (const { first, count } of ranges) {
+    const sectorCount = (node.status()?.sizeBytes ?? 0) / sectorBytes;
+    let left = Math.ceil(sectorCount / verifySectors);
+    for (let first = 0; first < sectorCount; first += verifySectors) {
+      const count = Math.min(verifySectors, sectorCount - first);
       const request: ClientRequest = {
         kind: 'clientRead',
         offset: first * sectorBytes,
         length: count * sectorBytes,
       };
       node.request(request, ({ outcome, sectors }) => {
-        if (outcome !== null || sectors === null)
-          this.#world.violation(`${node.name}: the last read fails: ${outcome}`);
+        if (outcome !== null || sectors?.length !== count)
+          this.#world.violation('liveness', `${node.name}: the last read fails: ${outcome}`);
         else this.#check(node, first, sectors, since);
         if (--left === 0) done();
       });
     }
   }
-}
-
-function ranged(sorted: readonly number[]): readonly { readonly first: number; readonly count: number }[] {
-  const ranges: { first: number; count: number }[] = [];
-  for (const sector of sorted) {
-    const last = ranges.at(-1);
-    if (last !== undefined && last.first + last.count === sector && last.count < 2048) last.count++;
-    else ranges.push({ first: sector, count: 1 });
-  }
-  return ranges;
 }

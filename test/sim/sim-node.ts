@@ -1,15 +1,22 @@
 /**
  * One node in the simulation: carries the effects of a core out on the models and tells it what came of them, as the
- * shell does with the real things. Disk and metadata outlive the process.
+ * shell does with the real things. Disk and metadata outlive the process. The process may stand still for a while, with
+ * all that it is told waiting; its clock may jump or run at another speed; it may die between any two effects of a step.
  */
 import type { ClientOutcome, Event, LinkDownReason } from '../../replicator/core/event.ts';
 import type { Command } from '../../replicator/core/command.ts';
+import type { Decision } from '../../replicator/core/decision.ts';
 import type { Effect } from '../../replicator/core/effect.ts';
 import type { CoreOptions, GenerationSource } from '../../replicator/core/options.ts';
 import type { Packet, Payload, PeerState } from '../../replicator/core/packet.ts';
 import type { CommandResult } from '../../replicator/core/refusal.ts';
+import type { ClientKind, ClientLatency } from '../../replicator/core/resync-rate.ts';
+import { noLatency } from '../../replicator/core/resync-rate.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
+import type { TableSizes } from '../../replicator/core/table-sizes.ts';
 import { formatGeneration } from '../../replicator/core/vocabulary.ts';
+import type { DiskState, Generation } from '../../replicator/core/vocabulary.ts';
+import type { Coverage } from './coverage.ts';
 import { describe } from './describe.ts';
 import type { Prng } from './prng.ts';
 import { sectorBytes, SimDigests, SimPayload } from './sim-disk.ts';
@@ -22,6 +29,11 @@ import type { World } from './world.ts';
 export interface SimulatedCore {
   step(event: Event): readonly Effect[];
   status(): CoreStatus;
+  /** Cores that are wrapped for a test may lack these; then nothing is checked by them. */
+  tableSizes?(): TableSizes;
+  readonly exposed?: Generation;
+  readonly diskState?: DiskState;
+  readonly isPeerUpToDate?: boolean;
 }
 
 export type MakeCore = (options: CoreOptions, ids: GenerationSource) => SimulatedCore;
@@ -41,10 +53,30 @@ export interface NodeListener {
   onServe(node: SimNode, serve: boolean): void;
   /** By policy: what only one of them has is given up. */
   onDiscarded(): void;
+  /** A comparison of both copies has ended. */
+  onVerified(node: SimNode, decision: Decision): void;
+  /** A write is acknowledged, whether or not the client that asked for it still listens. */
+  onAcknowledged(node: SimNode, request: ClientRequest): void;
+  /** What is sent in the place of this. */
+  outgoing(node: SimNode, packet: Packet): Packet;
+  /** The moment has come to die that `dieInStep` asked for. */
+  onDeath(node: SimNode, how: Death): void;
+}
+
+export type Death = 'kill' | 'power';
+
+/** What differs from node to node beside the options of its core. */
+export interface NodeOptions {
+  readonly core: CoreOptions;
+  /** How fast its clock runs: 1 as it should. */
+  readonly clockSpeed: number;
+  readonly makeCore: MakeCore;
+  readonly coverage: Coverage;
 }
 
 interface PendingRequest {
   readonly request: ClientRequest;
+  readonly atMs: number;
   readonly done: (end: RequestEnd) => void;
 }
 
@@ -55,9 +87,17 @@ interface PendingCommand {
 }
 
 const sectorsPerBlock = 8;
+const latencyKinds = {
+  clientWrite: 'write',
+  clientRead: 'read',
+  clientFlush: 'flush',
+  clientTrim: null,
+  clientZeroes: null,
+} as const satisfies Record<ClientRequest['kind'], ClientKind | null>;
+
 const tickMs = 100;
-/** However long a command may take, an answer later than this is none. */
-const commandMsMax = 60_000;
+/** However long a command may take (on a node whose clock runs at half the speed), an answer later than this is none. */
+const commandMsMax = 90_000;
 
 export class SimNode implements Host {
   readonly name: string;
@@ -66,8 +106,7 @@ export class SimNode implements Host {
   readonly #world: World;
   readonly #prng: Prng;
   readonly #network: SimNetwork;
-  readonly #options: CoreOptions;
-  readonly #makeCore: MakeCore;
+  readonly #options: NodeOptions;
   readonly #listener: NodeListener;
   #core: SimulatedCore | null = null;
   /** Counts processes: what an earlier one had asked for is nothing to the present one. */
@@ -75,26 +114,36 @@ export class SimNode implements Host {
   #published: PeerState | null = null;
   #serving = false;
   #nextId = 1;
+  /** Client requests that this process has not answered, those of clients that are gone among them. */
+  #unanswered = 0;
+  /** Of the last request of each kind since the last tick. */
+  #latency: ClientLatency = noLatency;
   readonly #requests = new Map<number, PendingRequest>();
   readonly #commands = new Map<number, PendingCommand>();
+  /** Requests of clients that have gone; they may still be carried out. */
+  readonly #orphans = new Map<number, ClientRequest>();
+  /** Told and not taken yet: the core takes one at a time, and none while the process stands still. */
+  #events: Event[] = [];
+  #working = false;
+  #frozen = false;
+  #clockAheadMs = 0;
+  #death: Death | null = null;
 
   constructor(
     world: World,
     network: SimNetwork,
     disk: SimDisk,
     metadata: SimMetadata,
-    options: CoreOptions,
-    makeCore: MakeCore,
+    options: NodeOptions,
     listener: NodeListener,
   ) {
-    this.name = options.nodeName;
+    this.name = options.core.nodeName;
     this.disk = disk;
     this.metadata = metadata;
     this.#world = world;
     this.#prng = world.prng.fork();
     this.#network = network;
     this.#options = options;
-    this.#makeCore = makeCore;
     this.#listener = listener;
   }
 
@@ -103,8 +152,11 @@ export class SimNode implements Host {
   start(): void {
     if (this.#core !== null) return;
     this.#world.trace(() => `${this.name} starts`);
-    this.#core = this.#makeCore(this.#options, { newGeneration: () => this.#prng.bits64() });
+    const { makeCore, core } = this.#options;
+    this.#core = makeCore(core, { newGeneration: () => this.#prng.bits64() });
     const outcome = { kind: 'opened', image: this.metadata.image() } as const;
+    // As the driver does: before anything else the core is told the time.
+    this.#tell({ kind: 'tick', nowMs: this.#clockMs(), clientLatency: noLatency });
     this.#tell({ kind: 'diskOpened', id: 0, outcome });
     this.#scheduleTick();
   }
@@ -127,6 +179,38 @@ export class SimNode implements Host {
     this.#end();
   }
 
+  /** Dies in the middle of carrying out what some step soon asks for. */
+  dieInStep(how: Death): void {
+    this.#death = how;
+  }
+
+  /** SIGSTOP, or a long collection of garbage: nothing is taken, nothing is answered; its system goes on. */
+  freeze(forMs: number): void {
+    if (this.#core === null || this.#frozen) return;
+    this.#world.trace(() => `${this.name} stands still for ${forMs} ms`);
+    this.#frozen = true;
+    const process = this.#process;
+    this.#world.after(forMs, () => {
+      if (process === this.#process) this.thaw();
+    });
+  }
+
+  thaw(): void {
+    if (!this.#frozen) return;
+    this.#world.trace(() => `${this.name} goes on, with ${this.#events.length} events waiting`);
+    this.#frozen = false;
+    // Timers first, or what has arrived: both happen.
+    const tick: Event = { kind: 'tick', nowMs: this.#clockMs(), clientLatency: noLatency };
+    if (this.#prng.chance(0.5)) this.#events.unshift(tick);
+    else this.#events.push(tick);
+    this.#work();
+  }
+
+  jumpClock(byMs: number): void {
+    this.#world.trace(() => `the clock of ${this.name} jumps ahead by ${byMs} ms`);
+    this.#clockAheadMs += byMs;
+  }
+
   command(command: Command, done: (result: CommandResult | 'gone') => void = () => undefined): void {
     if (this.#core === null) return done('gone');
     const id = this.#nextId++;
@@ -136,13 +220,14 @@ export class SimNode implements Host {
 
   /** The policy, for this process: on loss of the peer, go on. */
   allowAlone(): void {
-    this.#tell({ kind: 'configured', policies: { ...this.#options, onPeerLoss: 'continue' } });
+    this.#tell({ kind: 'configured', policies: { ...this.#options.core, onPeerLoss: 'continue' } });
   }
 
   request(request: ClientRequest, done: (end: RequestEnd) => void): void {
     if (this.#core === null || !this.#serving) return done({ outcome: 'gone', sectors: null });
     const id = this.#nextId++;
-    this.#requests.set(id, { request, done });
+    this.#requests.set(id, { request, atMs: this.#world.nowMs, done });
+    this.#unanswered++;
     this.#tell({ ...request, id });
   }
 
@@ -162,8 +247,16 @@ export class SimNode implements Host {
     return this.#core !== null;
   }
 
+  get isFrozen(): boolean {
+    return this.#frozen;
+  }
+
+  get isResponding(): boolean {
+    return this.#core !== null && !this.#frozen;
+  }
+
   get isServing(): boolean {
-    return this.#serving;
+    return this.#serving && !this.#frozen;
   }
 
   get published(): PeerState | null {
@@ -174,12 +267,21 @@ export class SimNode implements Host {
     return this.#core;
   }
 
+  /** As an operator gets it: not at all from a process that is down or stands still. */
   status(): CoreStatus | null {
-    return this.#core?.status() ?? null;
+    return this.#frozen ? null : (this.#core?.status() ?? null);
   }
 
   get requestsUnderWay(): number {
     return this.#requests.size;
+  }
+
+  get activityLogExtents(): number {
+    return this.#options.core.activityLogExtents;
+  }
+
+  get unanswered(): number {
+    return this.#unanswered;
   }
 
   // The network's side.
@@ -200,24 +302,53 @@ export class SimNode implements Host {
     this.#tell({ kind: 'packet', session, packet, payload });
   }
 
+  /** One event at a time: those that arise while effects are carried out wait until all of them are. */
   #tell(event: Event): void {
-    const core = this.#core;
-    if (core === null) return;
+    if (this.#core === null) return;
+    this.#events.push(event);
+    this.#work();
+  }
+
+  #work(): void {
+    if (this.#working) return;
+    this.#working = true;
+    while (!this.#frozen) {
+      const event = this.#events.shift();
+      if (event === undefined || this.#core === null) break;
+      this.#step(this.#core, event);
+    }
+    this.#working = false;
+  }
+
+  #step(core: SimulatedCore, event: Event): void {
     if (event.kind !== 'tick') this.#world.trace(() => `${this.name} <- ${describe(event)}`);
     let effects: readonly Effect[];
     try {
       effects = core.step(event);
     } catch (error) {
       const what = error instanceof Error ? (error.stack ?? error.message) : String(error);
-      return this.#world.violation(`${this.name} threw on ${describe(event)}: ${what}`);
+      return this.#world.violation('crash', `${this.name} threw on ${describe(event)}: ${what}`);
     }
+    let left = this.#death === null ? Infinity : this.#dieAfter(effects);
     for (const effect of effects) {
+      if (left-- <= 0 && this.#death !== null) {
+        const how = this.#death;
+        this.#world.trace(() => `-- ${this.name} dies before: ${describe(effect)}`);
+        this.#listener.onDeath(this, how);
+      }
       if (core !== this.#core) return;
       if (effect.kind !== 'statusChanged' && effect.kind !== 'publishState') {
         this.#world.trace(() => `${this.name}    ${describe(effect)}`);
       }
+      this.#options.coverage.onEffect(core, effect);
       this.#carryOut(effect);
     }
+  }
+
+  /** After how many of these effects to die; Infinity to wait for a later step. */
+  #dieAfter(effects: readonly Effect[]): number {
+    const visible = effects.filter(({ kind }) => kind !== 'statusChanged' && kind !== 'publishState').length;
+    return visible > 1 && this.#prng.chance(0.2) ? this.#prng.between(1, effects.length - 1) : Infinity;
   }
 
   #carryOut(effect: Effect): void {
@@ -238,13 +369,18 @@ export class SimNode implements Host {
       case 'growDisk':
         return this.#growDisk(effect.id, effect.sizeBytes);
       case 'commit':
-        if ((effect.transaction.superblock?.sizeBytes ?? 0) > this.disk.sectorCount * sectorBytes)
-          this.#world.violation(`${this.name} records a size that its disk does not have`);
+        if ((effect.transaction.superblock?.sizeBytes ?? 0) > this.disk.readySectors * sectorBytes)
+          this.#world.violation('contract', `${this.name} records a size that its disk does not have`);
         return this.metadata.commit(effect.transaction, () =>
           this.#tell({ kind: 'metadataCommitted', id: effect.id }),
         );
       case 'send':
-        return this.#network.send(this, effect.session, effect.packet, effect.payload);
+        return this.#network.send(
+          this,
+          effect.session,
+          this.#listener.outgoing(this, effect.packet),
+          effect.payload,
+        );
       case 'wantLink':
         return this.#network.wantLink(this, effect.want);
       case 'closeLink':
@@ -262,8 +398,7 @@ export class SimNode implements Host {
         return this.#serve(effect.serve);
       case 'decided':
         if (/^after-sb-.pri-discard/.test(effect.decision.rule)) this.#listener.onDiscarded();
-        if (effect.decision.kind === 'verify' && effect.decision.inputs['differingBlocks'] !== 0)
-          this.#world.violation(`${this.name}: verify finds what nobody changed: ${effect.decision.result}`);
+        if (effect.decision.kind === 'verify') this.#listener.onVerified(this, effect.decision);
         return;
       case 'closeDisk':
       case 'statusChanged':
@@ -272,7 +407,7 @@ export class SimNode implements Host {
       case 'openDisk':
         return this.#openDisk(effect.id);
       case 'panic':
-        return this.#world.violation(`${this.name} panics: ${effect.message}`);
+        return this.#world.violation('crash', `${this.name} panics: ${effect.message}`);
       case 'stopped':
         this.disk.kill();
         this.metadata.kill();
@@ -336,21 +471,28 @@ export class SimNode implements Host {
   }
 
   #complete(id: number, outcome: ClientOutcome, payload: Payload | null): void {
+    this.#unanswered--;
     const pending = this.#requests.get(id);
+    const request = pending?.request ?? this.#orphans.get(id);
+    this.#orphans.delete(id);
+    if (outcome === null && request !== undefined && request.kind !== 'clientRead')
+      this.#listener.onAcknowledged(this, request);
     if (pending === undefined) {
       // Of a client that has been disconnected meanwhile; what was not its own would be a bug.
       if (id >= this.#nextId)
-        this.#world.violation(`${this.name} completes request ${id}, which nobody made`);
+        this.#world.violation('contract', `${this.name} completes request ${id}, which nobody made`);
       return;
     }
     this.#requests.delete(id);
+    const kind = latencyKinds[pending.request.kind];
+    if (kind !== null) this.#latency = { ...this.#latency, [kind]: this.#world.nowMs - pending.atMs };
     pending.done({ outcome, sectors: payload instanceof SimPayload ? payload.sectors : null });
   }
 
   #commandDone(id: number, result: CommandResult): void {
     const pending = this.#commands.get(id);
     if (pending === undefined)
-      return this.#world.violation(`${this.name} answers command ${id} twice or unasked`);
+      return this.#world.violation('contract', `${this.name} answers command ${id} twice or unasked`);
     this.#commands.delete(id);
     pending.done(result);
   }
@@ -370,6 +512,7 @@ export class SimNode implements Host {
 
   #dropRequests(): void {
     const requests = [...this.#requests.values()];
+    for (const [id, { request }] of this.#requests) this.#orphans.set(id, request);
     this.#requests.clear();
     for (const { done } of requests) done({ outcome: 'gone', sectors: null });
   }
@@ -377,10 +520,15 @@ export class SimNode implements Host {
   #end(): void {
     this.#process++;
     this.#core = null;
+    this.#unanswered = 0;
     this.#published = null;
+    this.#events = [];
+    this.#frozen = false;
+    this.#death = null;
     const wasServing = this.#serving;
     this.#serving = false;
     this.#dropRequests();
+    this.#orphans.clear();
     const commands = [...this.#commands.values()];
     this.#commands.clear();
     for (const { done } of commands) done('gone');
@@ -389,25 +537,37 @@ export class SimNode implements Host {
 
   #scheduleTick(): void {
     const process = this.#process;
-    this.#world.after(tickMs * (0.9 + this.#prng.int(200) / 1000), () => {
+    this.#world.after((tickMs * (0.9 + this.#prng.int(200) / 1000)) / this.#options.clockSpeed, () => {
       if (process !== this.#process) return;
-      this.#tell({ kind: 'tick', nowMs: Math.floor(this.#world.nowMs) });
-      for (const { command, atMs } of this.#commands.values()) {
-        if (this.#world.nowMs - atMs > commandMsMax) {
-          this.#world.violation(`${this.name} never answers ${command.kind}`);
-        }
+      if (!this.#frozen) {
+        const clientLatency = this.#latency;
+        this.#latency = noLatency;
+        this.#tell({ kind: 'tick', nowMs: this.#clockMs(), clientLatency });
+        this.#checkCommands();
       }
       this.#scheduleTick();
     });
   }
 
+  #clockMs(): number {
+    return Math.floor(this.#world.nowMs * this.#options.clockSpeed + this.#clockAheadMs);
+  }
+
+  #checkCommands(): void {
+    for (const { command, atMs } of this.#commands.values()) {
+      if (this.#world.nowMs - atMs > commandMsMax) {
+        this.#world.violation('liveness', `${this.name} never answers ${command.kind}`);
+      }
+    }
+  }
+
   describe(): string {
-    const status = this.status();
+    const status = this.#core?.status() ?? null;
     if (status === null) return `${this.name} down`;
     const { peer, generation } = status;
     const link =
       peer === null ? '-' : `${peer.connection}/${peer.replication} peer ${peer.role}/${peer.diskState}`;
     const held = status.suspended.length > 0 ? ` held: ${status.suspended.join()}` : '';
-    return `${this.name} ${status.role}/${status.diskState} ${link} ${formatGeneration(generation.current)} oos ${peer?.outOfSyncBytes ?? 0}${held}${status.splitBrain ? ' SPLIT BRAIN' : ''}`;
+    return `${this.name} ${status.role}/${status.diskState} ${link} ${formatGeneration(generation.current)} oos ${peer?.outOfSyncBytes ?? 0}${held}${status.splitBrain ? ' SPLIT BRAIN' : ''}${this.#frozen ? ' (stands still)' : ''}`;
   }
 }

@@ -116,7 +116,7 @@ for (const [what, { tamper, noticed }] of Object.entries(sabotage)) {
     for (let seed = 1n; seed < 40n; seed++) {
       const { failure } = runHistory(seed, { makeCore: sabotaged(tamper) });
       if (failure === null) continue;
-      t.regex(failure, noticed);
+      t.regex(failure.message, noticed);
       return;
     }
     t.fail('no seed noticed');

@@ -1,16 +1,56 @@
 /** Simulated time: what will happen, in order of (time, sequence). Nothing in a simulation happens outside of it. */
 import { Prng } from './prng.ts';
 
+/** What watches a history: a violation says by which of them it was noticed. */
+export type Checker =
+  /** A read showed what the sector cannot hold (any more). */
+  | 'read'
+  /** W1, W13: an acknowledged write is on both disks, or the record says which one does not count. */
+  | 'acknowledged-write'
+  /** W2: an acknowledged flush or FUA write is on stable storage of every copy that counts. */
+  | 'acknowledged-flush'
+  /** W3, W4, W12: wherever the disks differ, some durable record says so. */
+  | 'unmarked-difference'
+  /** After the death of one node alone, the other one has everything. */
+  | 'survivor'
+  /** No two Primaries, unless somebody forced it. */
+  | 'two-primaries'
+  /** W13: a Primary that another one has taken over from acknowledges nothing that the other one lacks. */
+  | 'superseded'
+  /** W10: a damaged frame ends its session and changes nothing. */
+  | 'wire'
+  /** Definitions that do not fit, and data that is not related, are refused. */
+  | 'refusal'
+  /** Each generation is written by one node, and what was written apart is a split brain when they meet. */
+  | 'generations'
+  /** UpToDate, connected and idle: equal, of one generation, nothing out of sync. */
+  | 'identical'
+  /** Everything asked for ends, and all gets well again. */
+  | 'liveness'
+  /** Nobody is told of an error while both copies are fine. */
+  | 'needless-error'
+  /** The tables of the core stay within bounds. */
+  | 'memory'
+  /** What the core may ask of disk, metadata and driver. */
+  | 'contract'
+  /** Exceptions and panics. */
+  | 'crash';
+
+export interface Violation {
+  readonly checker: Checker;
+  readonly message: string;
+}
+
 /** Times are in simulated milliseconds, fractions allowed. */
 export class World {
   readonly seed: bigint;
   readonly prng: Prng;
   /** Things that must never be; the run ends at the first. */
-  readonly violations: string[] = [];
+  readonly violations: Violation[] = [];
   readonly #trace: ((line: string) => void) | null;
   #nowMs = 0;
   #sequence = 0;
-  readonly #queue: Scheduled[] = [];
+  readonly #queue = new Queue();
 
   /** `trace` gets one line for whatever happens; without it, lines are not even composed. */
   constructor(seed: bigint, trace: ((line: string) => void) | null = null) {
@@ -24,26 +64,37 @@ export class World {
   }
 
   after(delayMs: number, run: () => void): void {
-    push(this.#queue, { atMs: this.#nowMs + Math.max(0, delayMs), sequence: this.#sequence++, run });
+    this.#queue.push(this.#nowMs + (delayMs > 0 ? delayMs : 0), this.#sequence++, run);
   }
 
-  /** Lets things happen until that time, or until `until` holds (asked after each), or a violation. */
-  run(untilMs: number, until: () => boolean = () => false): void {
-    while (this.violations.length === 0 && !until()) {
-      const next = this.#queue[0];
-      if (next === undefined || next.atMs > untilMs) {
+  /**
+   * Lets things happen until that time, or until `until` holds, or a violation. `until` is asked after everything that
+   * happens, but no more often than every `everyMs`.
+   */
+  run(untilMs: number, until: (() => boolean) | null = null, everyMs = 0): void {
+    const queue = this.#queue;
+    let askAtMs = this.#nowMs;
+    while (this.violations.length === 0) {
+      if (until !== null && this.#nowMs >= askAtMs) {
+        if (until()) return;
+        askAtMs = this.#nowMs + everyMs;
+      }
+      if (queue.size === 0 || queue.nextAtMs > untilMs) {
         this.#nowMs = Math.max(this.#nowMs, untilMs);
         return;
       }
-      pop(this.#queue);
-      this.#nowMs = next.atMs;
-      next.run();
+      this.#nowMs = queue.nextAtMs;
+      queue.take()();
     }
   }
 
-  violation(message: string): void {
-    this.trace(() => `VIOLATION ${message}`);
-    this.violations.push(`at ${this.#nowMs.toFixed(3)} ms: ${message}`);
+  violation(checker: Checker, message: string): void {
+    this.trace(() => `VIOLATION (${checker}) ${message}`);
+    this.violations.push({ checker, message: `at ${this.#nowMs.toFixed(3)} ms: ${message}` });
+  }
+
+  get isTraced(): boolean {
+    return this.#trace !== null;
   }
 
   trace(line: () => string): void {
@@ -51,43 +102,76 @@ export class World {
   }
 }
 
-interface Scheduled {
-  readonly atMs: number;
-  readonly sequence: number;
-  readonly run: () => void;
-}
+const nothing = (): void => undefined;
 
-function isBefore(a: Scheduled, b: Scheduled): boolean {
-  return a.atMs < b.atMs || (a.atMs === b.atMs && a.sequence < b.sequence);
-}
+/** A binary heap whose keys lie in flat arrays: most of a simulation's own work would be here otherwise. */
+class Queue {
+  size = 0;
+  #atMs = new Float64Array(64);
+  #sequence = new Float64Array(64);
+  readonly #run: (() => void)[] = [];
 
-function push(heap: Scheduled[], item: Scheduled): void {
-  let at = heap.push(item) - 1;
-  while (at > 0) {
-    const up = (at - 1) >> 1;
-    const parent = heap[up];
-    if (parent === undefined || !isBefore(item, parent)) break;
-    heap[at] = parent;
-    at = up;
+  /** Of the first; only when there is one. */
+  get nextAtMs(): number {
+    return this.#atMs[0] ?? 0;
   }
-  heap[at] = item;
-}
 
-function pop(heap: Scheduled[]): void {
-  const item = heap.pop();
-  if (item === undefined || heap.length === 0) return;
-  let at = 0;
-  for (;;) {
-    let down = 2 * at + 1;
-    let child = heap[down];
-    const right = heap[down + 1];
-    if (child !== undefined && right !== undefined && isBefore(right, child)) {
-      child = right;
-      down++;
+  push(atMs: number, sequence: number, run: () => void): void {
+    if (this.size === this.#atMs.length) this.#grow();
+    let at = this.size++;
+    while (at > 0) {
+      const up = (at - 1) >> 1;
+      if (!this.#isAfter(up, atMs, sequence)) break;
+      this.#move(up, at);
+      at = up;
     }
-    if (child === undefined || !isBefore(child, item)) break;
-    heap[at] = child;
-    at = down;
+    this.#put(at, atMs, sequence, run);
   }
-  heap[at] = item;
+
+  take(): () => void {
+    const first = this.#run[0] ?? nothing;
+    const last = --this.size;
+    const atMs = this.#atMs[last] ?? 0;
+    const sequence = this.#sequence[last] ?? 0;
+    const run = this.#run[last] ?? nothing;
+    this.#run[last] = nothing;
+    if (last === 0) return first;
+    let at = 0;
+    for (;;) {
+      let down = 2 * at + 1;
+      if (down >= last) break;
+      const right = down + 1;
+      if (right < last && this.#isAfter(down, this.#atMs[right] ?? 0, this.#sequence[right] ?? 0))
+        down = right;
+      if (this.#isAfter(down, atMs, sequence)) break;
+      this.#move(down, at);
+      at = down;
+    }
+    this.#put(at, atMs, sequence, run);
+    return first;
+  }
+
+  /** Whether what is at `index` comes after that. */
+  #isAfter(index: number, atMs: number, sequence: number): boolean {
+    const thereMs = this.#atMs[index] ?? 0;
+    return thereMs > atMs || (thereMs === atMs && (this.#sequence[index] ?? 0) > sequence);
+  }
+
+  #move(from: number, to: number): void {
+    this.#put(to, this.#atMs[from] ?? 0, this.#sequence[from] ?? 0, this.#run[from] ?? nothing);
+  }
+
+  #put(at: number, atMs: number, sequence: number, run: () => void): void {
+    this.#atMs[at] = atMs;
+    this.#sequence[at] = sequence;
+    this.#run[at] = run;
+  }
+
+  #grow(): void {
+    const [atMs, sequence] = [this.#atMs, this.#sequence];
+    this.#atMs = new Float64Array(2 * this.size);
+    this.#sequence = new Float64Array(2 * this.size);
+    this.#atMs.set(atMs);
+    this.#sequence.set(sequence);
+  }
 }

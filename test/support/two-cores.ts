@@ -13,6 +13,8 @@ import { defaultCoreOptions } from '../../replicator/core/options.ts';
 import type { CoreOptions, CorePolicies } from '../../replicator/core/options.ts';
 import type { Packet, Payload, PeerState } from '../../replicator/core/packet.ts';
 import type { CommandResult } from '../../replicator/core/refusal.ts';
+import type { ClientLatency } from '../../replicator/core/resync-rate.ts';
+import { noLatency } from '../../replicator/core/resync-rate.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
 import { blockBytes, extentBytes } from '../../replicator/core/vocabulary.ts';
 import { DiskModel, MetadataModel, readAnswer, StampDigests, Stamps } from './core-models.ts';
@@ -94,6 +96,7 @@ export class TwoCores {
   #nextId = 1;
   #nextSession = 1;
   #isCut = false;
+  readonly #latency: Record<Name, ClientLatency> = { a: noLatency, b: noLatency };
   nowMs = 1000;
 
   constructor(options: PairOptions = {}) {
@@ -132,7 +135,7 @@ export class TwoCores {
       const node = this.#nodes[name];
       const ids = { newGeneration: () => BigInt(++node.generations) * 256n + (name === 'a' ? 0xan : 0xbn) };
       node.core = new Core(node.options, ids);
-      this.#tell(node, { kind: 'tick', nowMs: this.nowMs });
+      this.#tell(node, { kind: 'tick', nowMs: this.nowMs, clientLatency: this.#latency[name] });
       this.#tell(node, {
         kind: 'diskOpened',
         id: 0,
@@ -184,9 +187,19 @@ export class TwoCores {
   tick(ms: number, everyMs = 100, which: readonly Name[] = names): void {
     for (let passed = 0; passed < ms; passed += everyMs) {
       this.nowMs += everyMs;
-      for (const name of which) this.#tell(this.#nodes[name], { kind: 'tick', nowMs: this.nowMs });
+      for (const name of which)
+        this.#tell(this.#nodes[name], {
+          kind: 'tick',
+          nowMs: this.nowMs,
+          clientLatency: this.#latency[name],
+        });
       this.settle();
     }
+  }
+
+  /** What every tick from now on says of this node's clients. */
+  setLatency(name: Name, latency: Partial<ClientLatency>): void {
+    this.#latency[name] = { ...noLatency, ...latency };
   }
 
   /** The network fails: what is under way is lost, both are told (hold `linkDown` to delay that), probes fail. */
@@ -554,7 +567,8 @@ export class TwoCores {
   }
 
   #linkDown(node: Node, session: number, why: LinkDownReason): void {
-    if (node.session !== session) return;
+    // Both have closed it.
+    if (node.session !== session) return this.#connect();
     node.session = null;
     this.#tell(node, { kind: 'linkDown', session, why, detail: 'the test says so' });
     this.#connect();

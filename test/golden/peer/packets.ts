@@ -150,6 +150,16 @@ const kinds: { readonly [Kind in PacketKind]: readonly GoldenPacket[] } = {
     },
   ],
   resyncPause: [{ name: 'resyncPause', packet: { kind: 'resyncPause', paused: true } }],
+  resyncLimit: [
+    {
+      name: 'resyncLimit',
+      packet: { kind: 'resyncLimit', windowBytes: 65536, bytesPerSecond: 1638400, reason: 'minimum' },
+    },
+    {
+      name: 'resyncLimit-idle',
+      packet: { kind: 'resyncLimit', windowBytes: 8388608, bytesPerSecond: null, reason: 'idle' },
+    },
+  ],
   invalidate: [{ name: 'invalidate', packet: { kind: 'invalidate' } }],
   verifyStart: [{ name: 'verifyStart', packet: { kind: 'verifyStart' } }],
   verifyRequest: [
@@ -180,6 +190,7 @@ const kinds: { readonly [Kind in PacketKind]: readonly GoldenPacket[] } = {
       },
     },
   ],
+  verifyStop: [{ name: 'verifyStop', packet: { kind: 'verifyStop' } }],
   verifyEnd: [{ name: 'verifyEnd', packet: { kind: 'verifyEnd' } }],
   newGeneration: [
     { name: 'newGeneration', packet: { kind: 'newGeneration', current: 0x8000000000000001n, history: [] } },

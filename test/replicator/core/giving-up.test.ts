@@ -5,6 +5,7 @@ import type { DiskState } from '../../../replicator/core/vocabulary.ts';
 import {
   attach,
   bothSecondary,
+  connect,
   connected,
   detach,
   detachByForce,
@@ -123,6 +124,18 @@ for (const [command, on] of [
     t.is(pair.status('b').peer?.connection, 'Connected');
   });
 }
+
+test('a connect that comes while a disconnect waits for the disk is the last word', (t) => {
+  const pair = flushed();
+  const release = pair.hold('flush', 'a');
+  const asked = pair.command('a', disconnect);
+  pair.settle();
+  t.is(outcome(pair, 'a', connect), 'ok');
+  release();
+  pair.settle();
+  t.is(inShort(asked.result), 'busy');
+  t.is(summary(pair, 'a'), mirroringPrimary);
+});
 
 test('the connection is lost before the other copy is known to be stable: nothing is given up', (t) => {
   for (const command of [detach, invalidate]) {

@@ -1,10 +1,12 @@
 /** Resync beside client writes, in many interleavings: bits are cleared by proof alone, nothing goes back (W5, W12). */
 import test from 'ava';
 import {
+  attach,
   bothSecondary,
   chooser,
   connect,
   connected,
+  detachByForce,
   flushed,
   inShort,
   invalidate,
@@ -333,6 +335,36 @@ test('a Primary may begin a generation while its peer is copied to; the peer end
   t.is(summary(pair, 'a'), mirroringPrimary);
   t.is(pair.metadata('b').superblock.current, pair.metadata('a').superblock.current);
   t.deepEqual(pair.metadata('a').superblock.bitmap, []);
+  t.deepEqual(pair.differences(), []);
+});
+
+test('a Primary that had no data in reach when it was promoted begins a generation with its first write', (t) => {
+  const pair = connected();
+  const releaseWrites = pair.hold('write', 'b');
+  run(pair, 'b', invalidate);
+  const before = pair.metadata('a').superblock.current;
+  // While the promotion is being recorded, the disk goes, and with it the session: it was the source of a resync.
+  const releaseCommits = pair.hold('commit', 'a');
+  const promoted = pair.command('a', promote);
+  pair.settle();
+  pair.command('a', detachByForce);
+  const releaseLink = pair.hold('linkUp', 'a');
+  releaseCommits();
+  pair.settle();
+  t.is(inShort(promoted.result), 'ok');
+  t.is(pair.status('a').diskState, 'Diskless');
+  t.is(pair.core('a').exposed, 0n);
+  releaseLink();
+  run(pair, 'a', attach);
+  releaseWrites();
+  const write = pair.write('a', 3, 4);
+  pair.settle();
+  t.is(write.outcome, 'ok');
+  t.is(summary(pair, 'a'), mirroringPrimary);
+  const { current } = pair.metadata('a').superblock;
+  t.not(current, before);
+  t.is(pair.core('a').exposed, current);
+  t.is(pair.metadata('b').superblock.current, current);
   t.deepEqual(pair.differences(), []);
 });
 

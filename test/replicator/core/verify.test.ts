@@ -153,6 +153,49 @@ test('both Secondary: repaired from the node that verified, whoever wrote last',
   }
 });
 
+test('both Secondary: the better copy is on stable storage before the other one counts no more', (t) => {
+  const pair = connected();
+  corrupt(pair, 'b', 5);
+  const release = pair.hold('flush', 'a');
+  run(pair, 'a', verify);
+  t.like(verdict(pair, 'a'), { rule: 'finished' });
+  t.is(pair.metadata('b').superblock.disk, 'UpToDate');
+  t.is(summary(pair, 'b'), bothSecondary);
+  release();
+  pair.settle();
+  t.deepEqual(pair.differences(), []);
+});
+
+test('both Secondary, and the session is lost before the peer has heard: the blocks are marked', (t) => {
+  const pair = connected();
+  corrupt(pair, 'b', 5);
+  pair.hold('packet:verifyFound', 'b');
+  run(pair, 'a', verify);
+  pair.cutLink();
+  pair.settle();
+  t.deepEqual(pair.marked('a'), [5]);
+  pair.healLink();
+  pair.settle();
+  t.deepEqual(pair.differences(), []);
+});
+
+test('both Secondary, and the verifier gives up its copy at that moment: the peer keeps its own', (t) => {
+  const pair = connected();
+  corrupt(pair, 'b', 5);
+  const release = pair.hold('packet:verifyFound', 'b');
+  run(pair, 'a', verify);
+  const hold = pair.hold('packet:giveUpReply', 'a');
+  // The lower name wins: b grants, and then has nothing to ask.
+  pair.command('a', detach);
+  release();
+  pair.settle();
+  t.is(pair.status('b').diskState, 'UpToDate');
+  hold();
+  pair.settle();
+  t.is(pair.status('a').diskState, 'Diskless');
+  t.is(pair.status('b').diskState, 'UpToDate');
+});
+
 test('roles that change meanwhile neither end it nor make it find anything', (t) => {
   for (let seed = 0; seed < 80; seed++) {
     const choose = chooser(seed);

@@ -113,6 +113,8 @@ const body = test.macro({
 test(body, 'written', '0020000000000000', 'written.seq');
 test(body, 'written', 'ffffffffffffffff', 'written.seq');
 test(body, 'resyncPause', '02', 'resyncPause.paused');
+test(body, 'resyncLimit', '0000000000000000000000000000000001', 'resyncLimit.windowBytes');
+test(body, 'resyncLimit', '0000000000001000000000000000000006', 'resyncLimit.reason');
 test(body, 'diskState', '0002', 'diskState.disk');
 test(body, 'diskState', '0a02', 'diskState.disk');
 test(body, 'diskState', '0104', 'diskState.role');

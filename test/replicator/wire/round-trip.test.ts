@@ -3,6 +3,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { afterSb1priWords, afterSb2priWords } from '../../../replicator/core/after-split-brain.ts';
 import { refusalCodes } from '../../../replicator/core/refusal.ts';
+import { limitReasons } from '../../../replicator/core/resync-rate.ts';
 import type { Packet, PacketKind } from '../../../replicator/core/packet.ts';
 import { diskStates, protocols, roles } from '../../../replicator/core/vocabulary.ts';
 import { PacketDecoder, PacketEncoder } from '../../../replicator/wire/codec.ts';
@@ -72,6 +73,7 @@ const arbitraries: Arbitraries = {
   verifyDigests: fc.record({ kind: kind('verifyDigests'), id: number }),
   verifyFailed: fc.record({ kind: kind('verifyFailed'), id: number }),
   verifyFound: fc.record({ kind: kind('verifyFound'), runs: ascendingRuns, last: bool }),
+  verifyStop: fc.record({ kind: kind('verifyStop') }),
   verifyEnd: fc.record({ kind: kind('verifyEnd') }),
   resyncFailed: fc.record({ kind: kind('resyncFailed'), id: number }),
   resyncStable: fc.record({ kind: kind('resyncStable'), runs: fc.array(run, { maxLength: 50 }) }),
@@ -127,6 +129,12 @@ const arbitraries: Arbitraries = {
   }),
   refused: fc.record({ kind: kind('refused'), rule: text }),
   resyncPause: fc.record({ kind: kind('resyncPause'), paused: bool }),
+  resyncLimit: fc.record({
+    kind: kind('resyncLimit'),
+    windowBytes: fc.integer({ min: 1 }),
+    bytesPerSecond: fc.option(fc.integer({ min: 1 })),
+    reason: fc.constantFrom(...limitReasons),
+  }),
   invalidate: fc.record({ kind: kind('invalidate') }),
   ping: fc.record({ kind: kind('ping') }),
   pong: fc.record({ kind: kind('pong') }),

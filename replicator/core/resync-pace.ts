@@ -1,0 +1,153 @@
+/**
+ * What a resync may use, as both nodes have it: each says what it grants (the Primary, which knows its clients' latency,
+ * by resync-rate.ts), and tells the other; the lower of the two holds. The target, which pulls, keeps to it.
+ */
+import type { Core } from './core.ts';
+import type { ClientLatency, RateLimit } from './resync-rate.ts';
+import { ResyncRate, unhindered } from './resync-rate.ts';
+import type { SyncRate } from './status.ts';
+import { blockBytes } from './vocabulary.ts';
+
+const requestBytesMax = 1024 * 1024;
+/** Unused rate is kept for this long, no longer. */
+const allowanceMs = 200;
+
+export class ResyncPace {
+  readonly #core: Core;
+  readonly #rate = new ResyncRate();
+  #own: RateLimit | null = null;
+  #peer: RateLimit | null = null;
+  /** In this session. */
+  #sent: RateLimit | null = null;
+  /** Resync data since the last tick. */
+  #movedBytes = 0;
+  #requestsSeen = 0;
+  /** What may still be asked for under a rate; below zero when the last request was more than that. */
+  #allowanceBytes = 0;
+
+  constructor(core: Core) {
+    this.#core = core;
+  }
+
+  onTick(sinceLastMs: number, latency: ClientLatency): void {
+    const core = this.#core;
+    const requests = core.io.reads + core.io.writes + core.io.flushes;
+    const isUsed = requests !== this.#requestsSeen || !core.writes.isIdle;
+    this.#own = this.#rate.tick(
+      {
+        nowMs: core.out.nowMs,
+        passedMs: sinceLastMs,
+        phase: this.#phase(),
+        movedBytes: this.#movedBytes,
+        hasClients: core.role === 'Primary' && isUsed,
+        latency,
+      },
+      core.options,
+    );
+    this.#requestsSeen = requests;
+    this.#movedBytes = 0;
+    this.#earn(sinceLastMs);
+    if (core.resync !== null) this.announce();
+  }
+
+  #phase(): 'apart' | 'mirroring' | 'resync' {
+    const core = this.#core;
+    if (core.resync !== null) return core.pause.isPaused ? 'mirroring' : 'resync';
+    return core.isMirroring ? 'mirroring' : 'apart';
+  }
+
+  #earn(sinceLastMs: number): void {
+    const { bytesPerSecond } = this.#limit();
+    if (bytesPerSecond === null) {
+      this.#allowanceBytes = 0;
+      return;
+    }
+    const most = (bytesPerSecond * allowanceMs) / 1000;
+    this.#allowanceBytes = Math.min(most, this.#allowanceBytes + (bytesPerSecond * sinceLastMs) / 1000);
+  }
+
+  /** Tells the peer what this node grants, when that is news. */
+  announce(): void {
+    const own = this.#ownLimit();
+    if (this.#sent !== null && isSame(this.#sent, own)) return;
+    this.#sent = own;
+    this.#core.send({ kind: 'resyncLimit', ...own });
+  }
+
+  onPeerLimit(limit: RateLimit): void {
+    this.#peer = limit;
+  }
+
+  onSessionBegun(): void {
+    this.#peer = null;
+    this.#sent = null;
+    this.#allowanceBytes = 0;
+  }
+
+  /** Resync data was sent, or has arrived. */
+  onMoved(bytes: number): void {
+    this.#movedBytes += bytes;
+  }
+
+  // For the target.
+
+  /** Bytes that may be in flight. */
+  get windowBytes(): number {
+    return this.#limit().windowBytes;
+  }
+
+  /** A rate holds back the next request. */
+  get isThrottled(): boolean {
+    return this.#limit().bytesPerSecond !== null && this.#allowanceBytes <= 0;
+  }
+
+  /** Size of one request: small beside clients, whose own requests may come right behind it. */
+  get requestBlocks(): number {
+    const { windowBytes, bytesPerSecond } = this.#limit();
+    const share = Math.min(windowBytes / 4, (bytesPerSecond ?? Infinity) / 8);
+    const bytes = Math.min(requestBytesMax, share);
+    return Math.max(1, Math.floor(bytes / blockBytes));
+  }
+
+  /** What the rate leaves between two requests. */
+  get pauseMs(): number {
+    const { bytesPerSecond } = this.#limit();
+    return bytesPerSecond === null ? 0 : (this.requestBlocks * blockBytes * 1000) / bytesPerSecond;
+  }
+
+  onRequested(bytes: number): void {
+    if (this.#limit().bytesPerSecond !== null) this.#allowanceBytes -= bytes;
+  }
+
+  /** What was asked for travelled as a hole: next to nothing. */
+  onHole(bytes: number): void {
+    if (this.#limit().bytesPerSecond !== null) this.#allowanceBytes += bytes;
+  }
+
+  report(): SyncRate {
+    const { bytesPerSecond, reason } = this.#limit();
+    return { bytesPerSecond, reason: this.#core.pause.isPaused ? 'paused' : reason };
+  }
+
+  #ownLimit(): RateLimit {
+    return this.#own ?? unhindered(this.#core.options);
+  }
+
+  #limit(): RateLimit {
+    const own = this.#ownLimit();
+    const peer = this.#peer;
+    if (peer === null) return own;
+    const ownRate = own.bytesPerSecond ?? Infinity;
+    const peerRate = peer.bytesPerSecond ?? Infinity;
+    const isPeerLower = peerRate < ownRate || (peerRate === ownRate && peer.windowBytes < own.windowBytes);
+    return {
+      windowBytes: Math.min(own.windowBytes, peer.windowBytes),
+      bytesPerSecond: isPeerLower ? peer.bytesPerSecond : own.bytesPerSecond,
+      reason: isPeerLower ? peer.reason : own.reason,
+    };
+  }
+}
+
+function isSame(a: RateLimit, b: RateLimit): boolean {
+  return a.windowBytes === b.windowBytes && a.bytesPerSecond === b.bytesPerSecond && a.reason === b.reason;
+}

@@ -1,0 +1,90 @@
+/**
+ * Generations as they must be, whatever an operator forces. No two copies may each hold, alone, acknowledged writes of the
+ * same generation: then nothing could tell them apart, and one would be taken for the other. And what either node has
+ * acknowledged is in the lineage of the data that goes on when they meet, or a split brain is reported first (W7, W13).
+ */
+import type { Superblock } from '../../replicator/core/metadata.ts';
+import type { Generation } from '../../replicator/core/vocabulary.ts';
+import { formatGeneration } from '../../replicator/core/vocabulary.ts';
+import type { SimNode } from './sim-node.ts';
+import type { World } from './world.ts';
+
+export class GenerationWatch {
+  readonly #world: World;
+  readonly #nodes: readonly [SimNode, SimNode];
+  /** The copy that alone holds what was acknowledged in a generation. */
+  readonly #alone = new Map<Generation, SimNode>();
+  /** The generation of each node's latest acknowledged write, as long as nobody has been told that it may be given up. */
+  readonly #latest = new Map<SimNode, Generation>();
+
+  constructor(world: World, nodes: readonly [SimNode, SimNode]) {
+    this.#world = world;
+    this.#nodes = nodes;
+  }
+
+  /** A client's write, not a mere trim. */
+  onAcknowledged(node: SimNode): void {
+    const { core } = node;
+    if (core?.exposed === undefined) return;
+    const generation = core.exposed;
+    if (generation === 0n)
+      return this.#world.violation(
+        'generations',
+        `${node.name} acknowledges a write in no generation at all`,
+      );
+    this.#latest.set(node, generation);
+    const [a, b] = this.#nodes;
+    const peer = node === a ? b : a;
+    const isHere = core.diskState === 'UpToDate';
+    if (isHere === core.isPeerUpToDate) return;
+    // Just after its disk has gone, what was under way is answered as before; then the peer's copy has a name of its own.
+    const { current, peerExcluded } = peer.metadata.superblock;
+    if (!isHere && (current !== generation || !peerExcluded)) return;
+    const copy = isHere ? node : peer;
+    const other = this.#alone.get(generation);
+    this.#alone.set(generation, copy);
+    if (other === undefined || other === copy) return;
+    this.#world.violation(
+      'generations',
+      `a write in generation ${formatGeneration(generation)} is acknowledged that only ${copy.name} holds, after one that only ${other.name} does`,
+    );
+  }
+
+  /** What one of them has acknowledged may be given up: an operator has been asked, or has decided. */
+  forgive(): void {
+    this.#latest.clear();
+  }
+
+  check(): void {
+    if (this.#latest.size === 0) return;
+    const [a, b] = this.#nodes;
+    const [statusA, statusB] = [a.status(), b.status()];
+    if (statusA?.splitBrain === true || statusB?.splitBrain === true) return this.forgive();
+    // Each of both has to say so: what a broken connection has left behind on one side means nothing yet.
+    const replications = `${statusA?.peer?.replication} ${statusB?.peer?.replication}`;
+    // While a generation is on its way to the other side, what was under way before may be answered in it.
+    const isEqual =
+      statusA?.diskState === 'UpToDate' &&
+      statusB?.diskState === 'UpToDate' &&
+      a.metadata.superblock.current === b.metadata.superblock.current;
+    if (replications === 'Established Established' && isEqual) this.#expectLineage(a);
+    else if (replications === 'SyncSource SyncTarget') this.#expectLineage(a);
+    else if (replications === 'SyncTarget SyncSource') this.#expectLineage(b);
+  }
+
+  /** The copy that goes on has, or descends from, whatever was acknowledged. */
+  #expectLineage(copy: SimNode): void {
+    const { superblock } = copy.metadata;
+    for (const [node, generation] of this.#latest) {
+      if (isInLineage(superblock, generation)) continue;
+      return this.#world.violation(
+        'generations',
+        `the data of ${copy.name} goes on without generation ${formatGeneration(generation)}, in which ${node.name} has acknowledged a write, and nobody was told of a split brain`,
+      );
+    }
+  }
+}
+
+function isInLineage({ current, bitmap, history }: Superblock, generation: Generation): boolean {
+  return current === generation || bitmap.includes(generation) || history.includes(generation);
+}
