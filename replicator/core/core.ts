@@ -230,6 +230,8 @@ export class Core {
     this.givingUp.onTick();
     this.deadlines.onTick();
     this.resize.onTick();
+    // What stood in the way of a checkpoint may have ended.
+    if (this.log.waitingCount > 0) this.writes.pumpLog();
     this.#expireNoData();
   }
 

@@ -251,6 +251,7 @@ export class RoleCommands {
           core.failHeld('ESHUTDOWN');
           core.out.emit({ kind: 'serveClients', serve: false });
         }
+        if (core.role !== 'Primary') core.writes.onPromoted();
         core.role = 'Primary';
         core.diskState = 'UpToDate';
         core.solo.onPromoted(current, false);
@@ -269,6 +270,7 @@ export class RoleCommands {
     this.#step = { kind: 'recording' };
     core.meta.update({ primary: true }, {}, () => {
       this.#ended();
+      core.writes.onPromoted();
       core.role = 'Primary';
       const { connection } = core;
       const isWhole = core.diskState === 'UpToDate';

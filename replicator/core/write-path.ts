@@ -26,6 +26,8 @@ interface ClientWrite {
   readonly payload: Payload | null;
   readonly fua: boolean;
   readonly noHole: boolean;
+  /** The time as Primary that it belongs to. */
+  readonly tenure: number;
   /** Of this attempt: names its range lock and its activity-log reference. */
   key: number;
   /** Given at issue, so that packets ascend in stream order whatever waited for the log or a lock. */
@@ -49,6 +51,8 @@ export class WritePath {
   readonly #waitingForLog = new Map<number, () => void>();
   /** Finished on one copy only; they wait until it is on record that the other lacks them (W1, W13). */
   #waitingForRecord: ClientWrite[] = [];
+  /** Counts the times that this node has become Primary. */
+  #tenure = 0;
 
   constructor(core: Core) {
     this.#core = core;
@@ -67,7 +71,7 @@ export class WritePath {
     io.writes++;
     io.writtenBytes += op === 'write' ? length : 0;
     this.#start({
-      ...{ id, op, offset, length, payload, fua, noHole },
+      ...{ id, op, offset, length, payload, fua, noHole, tenure: this.#tenure },
       ...{
         key: 0,
         seq: 0,
@@ -84,7 +88,7 @@ export class WritePath {
 
   #start(write: ClientWrite): void {
     const core = this.#core;
-    if (core.role !== 'Primary') return this.#answer(write, 'ESHUTDOWN');
+    if (!this.#isOfPresentTenure(write)) return this.#answer(write, 'ESHUTDOWN');
     if (this.#isHeld(write)) return;
     write.key = core.out.newId();
     if (!core.isMirrored || !core.hasDisk) return this.#lock(write);
@@ -95,6 +99,19 @@ export class WritePath {
       write.log = null;
       this.#start(write);
     });
+  }
+
+  /**
+   * A write that has waited through a time without the role, and has not been begun, is refused even when this node is
+   * Primary again: its client has gone elsewhere and may have replaced what it would put there (W13).
+   */
+  #isOfPresentTenure(write: ClientWrite): boolean {
+    return this.#core.role === 'Primary' && write.tenure === this.#tenure;
+  }
+
+  /** This node has become Primary, anew. */
+  onPromoted(): void {
+    this.#tenure++;
   }
 
   /** Gates: requests wait while it is not settled where a write has to go (W13). */
@@ -115,7 +132,7 @@ export class WritePath {
   #issue(write: ClientWrite): void {
     const core = this.#core;
     // While it waited for the log or the lock, a gate may have closed or this node may have been fenced.
-    if (core.role !== 'Primary') {
+    if (!this.#isOfPresentTenure(write)) {
       this.#letGo(write);
       return this.#answer(write, 'ESHUTDOWN');
     }

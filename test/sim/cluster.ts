@@ -69,6 +69,8 @@ export class Cluster {
   claimsPrimary = false;
   /** Primaries that another one has taken over from, by force, unseen; `excused` once they could not have noticed. */
   readonly #overtaken = new Map<SimNode, { excused: boolean }>();
+  /** How many blocks the last online verify has found. */
+  verified: number | null = null;
   /** A policy has chosen, perhaps against the copy that the client wrote to. */
   #discarded = false;
 
@@ -238,9 +240,11 @@ export class Cluster {
 
   /** Verify finds what a disk has put in the wrong place, and nothing else ever. */
   #onVerified(node: SimNode, { inputs, result }: Decision): void {
-    if (inputs['differingBlocks'] === 0) return;
-    if (this.nodes.some(({ disk }) => disk.faults.corrupt.size > 0)) return;
-    this.world.violation('identical', `${node.name}: verify finds what nobody changed: ${result}`);
+    const count = Number(inputs['differingBlocks']);
+    this.verified = count;
+    const most = this.nodes.reduce((sum, { disk }) => sum + disk.faults.corruptions, 0);
+    if (count > most)
+      this.world.violation('verify', `${node.name} finds what no disk has put in a wrong place: ${result}`);
   }
 
   /** What a node says of itself when it is told to claim what it is not. */

@@ -1,6 +1,6 @@
 /** One simulated history from one seed: a time of faults, then everything is put right, and all must end well. */
 import { Core } from '../../replicator/core/core.ts';
-import { checkEmpty, checkIdentical } from './checkers.ts';
+import { checkEmpty, checkIdentical, isEmpty } from './checkers.ts';
 import { Cluster } from './cluster.ts';
 import { Coverage } from './coverage.ts';
 import type { CoverageReport } from './coverage.ts';
@@ -10,7 +10,7 @@ import { runMismatch } from './mismatch.ts';
 import { Operator } from './operator.ts';
 import { planHistory, unshortened } from './plan.ts';
 import type { Plan, Shortening } from './plan.ts';
-import type { MakeCore } from './sim-node.ts';
+import type { MakeCore, SimNode } from './sim-node.ts';
 import { World } from './world.ts';
 import type { Violation } from './world.ts';
 
@@ -77,7 +77,11 @@ function settle(cluster: Cluster, fate: Fate): void {
   world.trace(() => '-- everything is put right');
   fate.putRight();
   const untilMs = world.nowMs + settleMsMax;
-  const isServed = (): boolean => cluster.isHealthy && nodes.some((node) => node.isServing);
+  const isServed = (): boolean =>
+    cluster.isHealthy &&
+    nodes.some((node) => node.isServing) &&
+    // A command of before may have to wait for the disk, and then disturb what was well.
+    nodes.every((node) => node.commandsUnderWay === 0);
   world.run(untilMs, isServed, 10);
   // The client goes on for a while after all is well.
   world.run(world.nowMs + 500);
@@ -87,6 +91,8 @@ function settle(cluster: Cluster, fate: Fate): void {
   if (!client.isIdle) return world.violation('liveness', `a request never ends: ${cluster.describe()}`);
   if (!isServed()) return world.violation('liveness', `it never gets well: ${cluster.describe()}`);
   world.run(world.nowMs + 1000);
+  // What an ended session had asked of a slow disk is still to come back.
+  world.run(world.nowMs + 10_000, () => isEmpty(cluster), 10);
   if (world.violations.length > 0) return;
   cluster.checkAlways();
   checkIdentical(cluster);
@@ -100,8 +106,27 @@ function settle(cluster: Cluster, fate: Fate): void {
   if (a !== b) world.violation('identical', `well, but of different generations: ${cluster.describe()}`);
   const server = nodes.find((node) => node.isServing);
   if (server === undefined) return world.violation('liveness', 'nobody serves in the end');
+  verifyOnline(cluster, server);
+  if (world.violations.length > 0) return;
   let verified = false;
   client.verify(server, () => (verified = true));
   world.run(world.nowMs + 10_000, () => verified);
   if (!verified && world.violations.length === 0) world.violation('liveness', 'the last reads never end');
+}
+
+/** Online verify finds what a disk has done wrong, exactly that, and mends it: which copy was right, nothing can tell. */
+function verifyOnline(cluster: Cluster, node: SimNode): void {
+  const { world, differences } = cluster;
+  const differing = differences.shown('all').length;
+  if (differing === 0 && world.seed % 16n !== 0n) return;
+  cluster.verified = null;
+  node.command({ kind: 'verify', action: 'start', repair: true });
+  world.run(world.nowMs + settleMsMax, () => cluster.verified !== null);
+  if (world.violations.length > 0) return;
+  if (cluster.verified !== differing)
+    return world.violation('verify', `verify finds ${cluster.verified} blocks, but ${differing} differ`);
+  const isMended = (): boolean => cluster.isHealthy && differences.shown('all').length === 0;
+  world.run(world.nowMs + settleMsMax, isMended, 100);
+  if (world.violations.length === 0 && !isMended())
+    world.violation('verify', `what verify has found is not mended: ${cluster.describe()}`);
 }

@@ -55,11 +55,15 @@ export class SimDigests implements Digests {
 
   differing(other: Payload): readonly BlockRun[] {
     if (!(other instanceof SimDigests)) throw new Error('compared with something else than hashes');
-    const blocks = new Set<number>();
-    this.sectors.forEach((stamp, sector) => {
-      if (stamp !== other.sectors[sector]) blocks.add(Math.floor(sector / sectorsPerBlock));
-    });
-    return Array.from(blocks, (first) => ({ first, count: 1 }));
+    const runs: BlockRun[] = [];
+    let last = -1;
+    for (let sector = 0; sector < this.sectors.length; sector++) {
+      const block = Math.floor(sector / sectorsPerBlock);
+      if (block === last || this.sectors[sector] === other.sectors[sector]) continue;
+      runs.push({ first: block, count: 1 });
+      last = block;
+    }
+    return runs;
   }
 }
 

@@ -280,6 +280,10 @@ export class SimNode implements Host {
     return this.#options.core.activityLogExtents;
   }
 
+  get commandsUnderWay(): number {
+    return this.#commands.size;
+  }
+
   get unanswered(): number {
     return this.#unanswered;
   }

@@ -99,6 +99,10 @@ test('unreadable blocks of the source are found one by one, named on both nodes,
   const asked = pair.sent('b').filter(({ kind }, at) => at >= before && kind === 'resyncRequest').length;
   t.true(asked > 20 && asked < 80, `${asked} requests in ten minutes`);
   t.is(restarts(pair, 'a') + restarts(pair, 'b'), 0);
+  pair.disk('a').deadBlocks.delete(3000);
+  pair.tick(61_000, 500);
+  t.is(sync(pair, 'a')?.stalled, 'this node cannot read blocks 5, 7, 8 (of 4 KiB)');
+  t.is(sync(pair, 'b')?.stalled, 'a cannot read blocks 5, 7, 8 (of 4 KiB)');
   pair.write('a', 7, 50, { count: 2 });
   pair.disk('a').deadBlocks.clear();
   pair.tick(61_000, 500);
