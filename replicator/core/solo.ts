@@ -19,6 +19,8 @@ type State =
   | { readonly kind: 'askingAgain'; readonly unanswered: number }
   /** The policy wants an operator's word before this node goes on alone. */
   | { readonly kind: 'suspended' }
+  /** A generation that both copies are to share is due; what is under way in the old one ends first. */
+  | { readonly kind: 'draining' }
   /** A new generation is being committed here. */
   | { readonly kind: 'recording' }
   /** Without a disk: the peer is recording that it holds the only copy. */
@@ -76,6 +78,7 @@ export class Solo {
         return 'peer-lost';
       case 'suspended':
         return 'policy';
+      case 'draining':
       case 'recording':
       case 'handingOff':
         return 'generation';
@@ -87,7 +90,7 @@ export class Solo {
   /** The own state is about to change: no handshake may rest on it yet. */
   get isBusy(): boolean {
     const { kind } = this.#state;
-    return kind === 'probing' || kind === 'askingAgain' || kind === 'recording';
+    return kind === 'probing' || kind === 'askingAgain' || kind === 'draining' || kind === 'recording';
   }
 
   /** Whether something has to be on record before an answer may rest on fewer copies than took part. */
@@ -116,7 +119,10 @@ export class Solo {
 
   begin(): void {
     const core = this.#core;
-    if (this.#state.kind !== 'idle' || core.role !== 'Primary' || !this.mustRecord()) return;
+    if (core.role !== 'Primary' || !this.mustRecord()) return;
+    // What is under way waits for this record: it cannot end first, and there is nothing to share any more.
+    if (this.#state.kind === 'draining') this.#postponeShared();
+    if (this.#state.kind !== 'idle') return;
     const { connection } = core;
     // The handshake under way rests on the generation as it is; its outcome settles what waits here.
     if (connection.conn === 'Connected' && isNegotiating(connection.phase)) return;
@@ -253,13 +259,38 @@ export class Solo {
     });
   }
 
+  /**
+   * From the record of it on, this copy wins over the peer's until that has recorded it too. So it must hold all that was
+   * acknowledged by both, even if it loses power next: what is under way ends, and the own disk is flushed, before.
+   */
   #beginShared(): void {
-    const core = this.#core;
     if (this.#state.kind !== 'idle') return;
-    const current = core.ids.newGeneration();
-    this.#state = { kind: 'recording' };
+    this.#state = { kind: 'draining' };
     this.#sharedIsDue = false;
-    core.changed();
+    this.#core.changed();
+    this.onWriteEnded();
+  }
+
+  #postponeShared(): void {
+    this.#state = { kind: 'idle' };
+    this.#sharedIsDue = true;
+  }
+
+  /** Perhaps the last one that a shared generation waited for. */
+  onWriteEnded(): void {
+    const core = this.#core;
+    if (this.#state.kind !== 'draining' || core.writes.isUnderWay) return;
+    this.#state = { kind: 'recording' };
+    core.disk.flush((outcome) => {
+      if (outcome === 'failed') core.disks.fail('a flush of the backing device failed');
+      if (core.hasDisk) this.#recordShared();
+      else this.#finish();
+    });
+  }
+
+  #recordShared(): void {
+    const core = this.#core;
+    const current = core.ids.newGeneration();
     core.meta.update({ ...descend(core.meta.superblock, current, true), writer: true }, {}, () => {
       core.exposed = current;
       core.send({ kind: 'newGeneration', current, history: core.meta.superblock.history });

@@ -281,7 +281,7 @@ export class WritePath {
       write.log?.end(write.key, 0);
       Object.assign(write, { log: null, epoch: 0, local: 'none', remote: 'none', again: false });
       if (!write.answered) this.#start(write);
-      return;
+      return core.solo.onWriteEnded();
     }
     if (!write.answered && (write.local === 'lost' || write.remote === 'lost') && core.solo.mustRecord()) {
       if (!this.#waitingForRecord.includes(write)) this.#waitingForRecord.push(write);
@@ -296,10 +296,12 @@ export class WritePath {
   #finish(write: ClientWrite): void {
     const core = this.#core;
     this.#inFlight.delete(write.seq);
-    if (write.log === null) return;
-    // A lost copy's blocks are marked: nothing about this write is unstable any more.
-    write.log.end(write.key, write.remote === 'done' ? write.epoch : 0);
-    if (write.log === core.log && core.log.waitingCount > 0) this.pumpLog();
+    if (write.log !== null) {
+      // A lost copy's blocks are marked: nothing about this write is unstable any more.
+      write.log.end(write.key, write.remote === 'done' ? write.epoch : 0);
+      if (write.log === core.log && core.log.waitingCount > 0) this.pumpLog();
+    }
+    core.solo.onWriteEnded();
   }
 
   #answer(write: ClientWrite, outcome: ClientOutcome): void {
@@ -334,6 +336,11 @@ export class WritePath {
 
   get size(): number {
     return this.#inFlight.size + this.#waitingForLog.size;
+  }
+
+  /** Some are issued and not finished. */
+  get isUnderWay(): boolean {
+    return this.#inFlight.size > 0;
   }
 
   get isIdle(): boolean {

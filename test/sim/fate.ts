@@ -31,6 +31,7 @@ export const actions = [
   'detach-both',
   'failover',
   'demote',
+  'contend',
   'invalidate',
   'pause',
   'verify',
@@ -167,6 +168,8 @@ export class Fate {
         return this.#failover(node, prng);
       case 'demote':
         return this.#operator.order(node, { kind: 'demote', force: prng.chance(0.5), dryRun: false });
+      case 'contend':
+        return this.#contend(prng);
       case 'invalidate':
         return this.#operator.risky(node, {
           kind: 'resync',
@@ -255,6 +258,18 @@ export class Fate {
   #failover(node: SimNode, prng: Prng): void {
     const isConnected = node.status()?.peer?.replication === 'Established';
     this.#operator.order(node, { kind: 'failover', force: isConnected && prng.chance(0.5), dryRun: false });
+  }
+
+  /** Whoever is Primary steps down, and both nodes are told to become it at about the same moment. */
+  #contend(prng: Prng): void {
+    const { nodes, world } = this.#cluster;
+    for (const node of nodes) this.#operator.order(node, { kind: 'demote', force: true, dryRun: false });
+    const inMs = prng.between(20, 450);
+    for (const node of nodes) {
+      world.after(inMs + prng.int(200) / 100, () =>
+        this.#operator.order(node, { kind: 'promote', force: false, dryRun: false }),
+      );
+    }
   }
 
   #detach(nodes: readonly SimNode[], force: boolean, prng: Prng): void {

@@ -62,7 +62,7 @@ export function planHistory(seed: bigint, shortening: Shortening = unshortened):
   const metadataDelayMs = prng.pick([1, 10, 60]);
   const workers = prng.between(1, 6);
   const thinkMs = prng.pick([10, 60, 300]);
-  const operations = prng.between(1000, 1500);
+  const operations = prng.between(700, 1100);
   // One request after the other, each as long as its slowest part, with time to think between them.
   const requestMs = thinkMs / 2 + diskLatencyMs / 2 + networkDelayMs;
   const faultsMs = Math.min(40_000, Math.max(5_000, Math.round((operations * requestMs * 1.4) / workers)));
@@ -72,7 +72,7 @@ export function planHistory(seed: bigint, shortening: Shortening = unshortened):
     kind,
     faultsMs,
     cluster: {
-      sizeBytes: prng.pick([6, 20, 36, 64]) * mebibyte,
+      sizeBytes: prng.pick([6, 6, 10, 36]) * mebibyte,
       roomBytes: grows ? 8 * mebibyte : 0,
       extraBytes: kind === 'mismatch' && cores[0].protocol === cores[1].protocol ? mebibyte : 0,
       firstData:

@@ -76,23 +76,23 @@ function settle(cluster: Cluster, fate: Fate): void {
   const { world, client, nodes } = cluster;
   world.trace(() => '-- everything is put right');
   fate.putRight();
-  const untilMs = world.nowMs + settleMsMax;
   const isServed = (): boolean =>
     cluster.isHealthy &&
     nodes.some((node) => node.isServing) &&
     // A command of before may have to wait for the disk, and then disturb what was well.
     nodes.every((node) => node.commandsUnderWay === 0);
-  world.run(untilMs, isServed, 10);
+  world.run(world.nowMs + settleMsMax, isServed, 10);
   // The client goes on for a while after all is well.
   world.run(world.nowMs + 500);
+  if (isServed() && world.seed % 4n === 0n) losePeer(cluster);
   client.stop();
-  world.run(untilMs, () => client.isIdle && isServed(), 10);
+  world.run(world.nowMs + settleMsMax, () => client.isIdle && isServed(), 10);
   if (world.violations.length > 0) return;
   if (!client.isIdle) return world.violation('liveness', `a request never ends: ${cluster.describe()}`);
   if (!isServed()) return world.violation('liveness', `it never gets well: ${cluster.describe()}`);
   world.run(world.nowMs + 1000);
   // What an ended session had asked of a slow disk is still to come back.
-  world.run(world.nowMs + 10_000, () => isEmpty(cluster), 10);
+  world.run(world.nowMs + 15_000, () => isEmpty(cluster) && nodes.every(({ disk }) => disk.isIdle), 10);
   if (world.violations.length > 0) return;
   cluster.checkAlways();
   checkIdentical(cluster);
@@ -129,4 +129,22 @@ function verifyOnline(cluster: Cluster, node: SimNode): void {
   world.run(world.nowMs + settleMsMax, isMended, 100);
   if (world.violations.length === 0 && !isMended())
     world.violation('verify', `what verify has found is not mended: ${cluster.describe()}`);
+}
+
+/** However long a healthy Primary takes to make sure that a silent peer has not taken over, and to go on alone. */
+const aloneMsMax = 10_000;
+
+/** The other node falls silent and stays so: unless the policy is to wait, the service goes on without it. */
+function losePeer(cluster: Cluster): void {
+  const { world, client, network, nodes } = cluster;
+  const server = nodes.find((node) => node.isServing);
+  if (server?.goesOnAlone !== true) return;
+  cluster.note('link', null);
+  network.cut('stall');
+  world.run(world.nowMs + aloneMsMax);
+  const before = client.answered;
+  world.run(world.nowMs + 2000, () => client.answered > before);
+  if (client.answered === before && world.violations.length === 0)
+    world.violation('liveness', `silence of the peer stops the service: ${cluster.describe()}`);
+  network.healCut();
 }

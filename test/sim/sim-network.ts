@@ -72,7 +72,8 @@ export class SimNetwork {
   readonly #stale = new Set<End>();
   /** Hosts that nothing reaches just now. */
   readonly #deaf = new Set<Host>();
-  #sessions = 0;
+  /** Each side counts its own. */
+  readonly #sessions = new Map<Host, number>();
   #losesProbes = false;
   /** Null: no limit worth a model. */
   #bytesPerMs: number | null = null;
@@ -231,7 +232,8 @@ export class SimNetwork {
   }
 
   #newEnd(host: Host): End {
-    const session = ++this.#sessions;
+    const session = (this.#sessions.get(host) ?? 0) + 1;
+    this.#sessions.set(host, session);
     const end: End = { session, host, peer: null, open: true, told: false, inbox: [], wire: null };
     if (this.#options.wire === 'bytes')
       end.wire = new WireEnd((packet, payload) => {

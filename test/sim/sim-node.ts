@@ -276,6 +276,11 @@ export class SimNode implements Host {
     return this.#requests.size;
   }
 
+  /** By its policy, when the peer is lost. */
+  get goesOnAlone(): boolean {
+    return this.#options.core.onPeerLoss === 'continue';
+  }
+
   get activityLogExtents(): number {
     return this.#options.core.activityLogExtents;
   }
