@@ -36,6 +36,8 @@ export interface ClusterOptions {
   readonly sizeBytes: number;
   /** By so much the second disk is larger: a definition that does not fit. */
   readonly extraBytes: number;
+  /** By so much both can grow. */
+  readonly roomBytes: number;
   readonly firstData: FirstData;
   readonly cores: readonly [NodeCoreOptions, NodeCoreOptions];
   readonly clockSpeeds: readonly [number, number];
@@ -84,7 +86,7 @@ export class Cluster {
     this.world = world;
     this.coverage = coverage;
     this.#options = options;
-    this.expectations = new Expectations(options.sizeBytes / sectorBytes);
+    this.expectations = new Expectations((options.sizeBytes + options.roomBytes) / sectorBytes);
     this.network = new SimNetwork(world, {
       delayMs: options.networkDelayMs,
       connectIntervalMs: 200,
@@ -93,7 +95,8 @@ export class Cluster {
     });
     const makeNode = (nodeName: string, peerName: string, index: 0 | 1): SimNode => {
       const sizeBytes = options.sizeBytes + index * options.extraBytes;
-      const disk = new SimDisk(world, nodeName, sizeBytes, { latencyMs: options.diskLatencyMs });
+      const { diskLatencyMs: latencyMs, roomBytes } = options;
+      const disk = new SimDisk(world, nodeName, sizeBytes, { latencyMs, roomBytes });
       const metadata = new SimMetadata(
         world,
         nodeName,
@@ -132,7 +135,7 @@ export class Cluster {
       onFlushed: (node, records, issuedAtMs) => checkFlush(this, node, records, issuedAtMs),
       // Protocol A and B rely on the Primary's own disk: without a whole one, what is acknowledged may be on its way only.
       isPromise: (node) => this.protocol === 'C' || node.status()?.diskState === 'UpToDate',
-      onAttached: (node) => {
+      onAttached: () => {
         // A target of a resync shows what the other copy holds.
         if (this.split && this.nodes.some((one) => this.firstMissing(one) !== null))
           this.expectations.loseEverything();

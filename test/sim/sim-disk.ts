@@ -83,6 +83,8 @@ interface UnflushedWrite extends DiskWrite {
 export interface DiskOptions {
   /** Operations take up to this long. */
   readonly latencyMs: number;
+  /** Beyond the device, for it to grow. */
+  readonly roomBytes?: number;
 }
 
 export interface DiskListener {
@@ -91,8 +93,12 @@ export interface DiskListener {
 }
 
 export class SimDisk {
+  /** Of the device as it was at first; faults keep to these. */
   readonly sectorCount: number;
+  /** With the room that it may grow into. */
   readonly visible: Uint32Array;
+  /** So far it has grown. */
+  readySectors: number;
   readonly stable: Uint32Array;
   readonly faults: DiskFaults;
   listener: DiskListener | null = null;
@@ -118,8 +124,9 @@ export class SimDisk {
     this.#name = name;
     this.#options = options;
     this.sectorCount = sizeBytes / sectorBytes;
-    this.visible = new Uint32Array(this.sectorCount);
-    this.stable = new Uint32Array(this.sectorCount);
+    this.visible = new Uint32Array(this.sectorCount + (options.roomBytes ?? 0) / sectorBytes);
+    this.stable = this.visible.slice();
+    this.readySectors = this.sectorCount;
     this.faults = new DiskFaults(world, this.sectorCount);
   }
 
@@ -182,6 +189,19 @@ export class SimDisk {
     });
   }
 
+  /** What lies between the device, of `fromBytes`, and its new end reads as zeroes then; false: it has failed. */
+  grow(fromBytes: number, toBytes: number, done: (isGrown: boolean) => void): void {
+    this.#later(() => {
+      const [first, end] = [fromBytes / sectorBytes, toBytes / sectorBytes];
+      if (this.#failing || end > this.visible.length) return done(false);
+      this.readySectors = Math.max(this.readySectors, end);
+      this.visible.fill(0, first, end);
+      this.stable.fill(0, first, end);
+      this.#changed({ first, count: end - first, sectors: null, value: 0 });
+      done(true);
+    });
+  }
+
   fail(): void {
     this.#failing = true;
   }
@@ -220,10 +240,13 @@ export class SimDisk {
   replace(sectors: Uint32Array): void {
     this.powerCut();
     this.repair();
-    this.visible.set(sectors);
-    this.stable.set(sectors);
+    this.readySectors = this.visible.length;
+    for (const image of [this.visible, this.stable]) {
+      image.fill(0);
+      image.set(sectors);
+    }
     this.version++;
-    this.listener?.onChanged(0, this.sectorCount);
+    this.listener?.onChanged(0, this.visible.length);
   }
 
   #later(run: () => void): void {
@@ -319,8 +342,10 @@ export class SimDisk {
     const first = offset / sectorBytes;
     const count = length / sectorBytes;
     const isValid = Number.isInteger(first) && Number.isInteger(count) && first >= 0 && count > 0;
-    if (!isValid || first + count > this.sectorCount) {
-      throw new Error(`${this.#name}: range ${offset}+${length} of ${this.sectorCount * sectorBytes} bytes`);
+    if (!isValid || first + count > this.visible.length) {
+      throw new Error(
+        `${this.#name}: range ${offset}+${length} of ${this.visible.length * sectorBytes} bytes`,
+      );
     }
     return first;
   }

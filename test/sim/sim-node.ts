@@ -19,7 +19,7 @@ import type { DiskState, Generation } from '../../replicator/core/vocabulary.ts'
 import type { Coverage } from './coverage.ts';
 import { describe } from './describe.ts';
 import type { Prng } from './prng.ts';
-import { isAllZero, SimDigests, SimPayload } from './sim-disk.ts';
+import { isAllZero, sectorBytes, SimDigests, SimPayload } from './sim-disk.ts';
 import type { SimDisk } from './sim-disk.ts';
 import type { SimMetadata } from './sim-metadata.ts';
 import type { Host, SimNetwork } from './sim-network.ts';
@@ -86,6 +86,7 @@ interface PendingCommand {
   readonly done: (result: CommandResult | 'gone') => void;
 }
 
+const sectorsPerBlock = 8;
 const latencyKinds = {
   clientWrite: 'write',
   clientRead: 'read',
@@ -386,7 +387,11 @@ export class SimNode implements Host {
         });
       case 'flushLocal':
         return this.disk.flush((outcome) => this.#tell({ kind: 'localFlushed', id: effect.id, outcome }));
+      case 'growDisk':
+        return this.#growDisk(effect.id, effect.sizeBytes);
       case 'commit':
+        if ((effect.transaction.superblock?.sizeBytes ?? 0) > this.disk.readySectors * sectorBytes)
+          this.#world.violation('contract', `${this.name} records a size that its disk does not have`);
         return this.metadata.commit(effect.transaction, () =>
           this.#tell({ kind: 'metadataCommitted', id: effect.id }),
         );
@@ -435,9 +440,30 @@ export class SimNode implements Host {
   }
 
   #onRead(effect: Extract<Effect, { kind: 'readLocal' }>, sectors: Uint32Array | null): void {
-    const hole = effect.wantHole && sectors !== null && isAllZero(sectors);
-    const payload = hole || sectors === null ? null : new SimPayload(sectors);
-    this.#tell({ kind: 'localRead', id: effect.id, payload, hole });
+    const answer = (payload: SimPayload | null, holeBytes?: number): void =>
+      this.#tell({
+        ...{ kind: 'localRead', id: effect.id, payload, hole: holeBytes !== undefined },
+        ...(holeBytes === undefined ? {} : { holeBytes }),
+      });
+    if (sectors === null) return answer(null);
+    if (!effect.wantHole) return answer(new SimPayload(sectors));
+    // One piece at a time, of data or of a hole, in blocks.
+    const isHole = (from: number): boolean => isAllZero(sectors.subarray(from, from + sectorsPerBlock));
+    let end = sectorsPerBlock;
+    while (end < sectors.length && isHole(end) === isHole(0)) end += sectorsPerBlock;
+    end = Math.min(end, sectors.length);
+    answer(
+      isHole(0) ? null : new SimPayload(sectors.subarray(0, end)),
+      isHole(0) ? end * sectorBytes : undefined,
+    );
+  }
+
+  #growDisk(id: number, sizeBytes: number): void {
+    this.disk.grow(this.status()?.sizeBytes ?? 0, sizeBytes, (isGrown) => {
+      const refusal = { code: 'backing-failed', reason: 'it is broken', nextStep: 'repair it' } as const;
+      const outcome = isGrown ? ({ kind: 'grown' } as const) : ({ kind: 'refused', refusal } as const);
+      this.#tell({ kind: 'diskGrown', id, outcome });
+    });
   }
 
   #probe(id: number): void {
