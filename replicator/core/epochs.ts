@@ -7,14 +7,19 @@ import { BlockBitmap } from './bitmap.ts';
 import { blocksTouched } from './blocks.ts';
 import { assert } from './out.ts';
 
+/** Epochs from `first` to `last`, which are forgotten together. */
 interface OpenEpoch {
-  readonly epoch: number;
+  readonly first: number;
+  last: number;
   readonly blocks: BlockBitmap;
   localWrites: number;
 }
 
+/** More than this are kept only by a write that does not end, while others are flushed: then the newest ones are joined. */
+const openMax = 64;
+
 export class Epochs {
-  readonly #blockCount: number;
+  #blockCount: number;
   /** Oldest first; the last one is the current epoch. */
   #open: OpenEpoch[];
   #localStable = 0;
@@ -25,8 +30,14 @@ export class Epochs {
     this.#open = [this.#newEpoch(1)];
   }
 
+  /** The device has grown to that many blocks. */
+  grow(blockCount: number): void {
+    this.#blockCount = blockCount;
+    for (const { blocks } of this.#open) blocks.grow(blockCount);
+  }
+
   get current(): number {
-    return this.#last.epoch;
+    return this.#last.last;
   }
 
   /** All mirrored writes of epochs up to this one are stable on both sides. */
@@ -48,33 +59,45 @@ export class Epochs {
     const { first, count } = blocksTouched(offset, length);
     last.blocks.setRange(first, count);
     last.localWrites++;
-    return last.epoch;
+    return last.last;
   }
 
   localDone(epoch: number): void {
-    const open = this.#open.find((candidate) => candidate.epoch === epoch);
+    const open = this.#open.find(({ first, last }) => first <= epoch && epoch <= last);
     // An epoch is forgotten early only when the peer was lost and its blocks became out of sync.
     if (open === undefined) return;
     open.localWrites--;
     assert(open.localWrites >= 0, `epoch ${epoch} completed more local writes than it began`);
   }
 
-  /** Whether closing the current epoch and flushing both disks would prove anything that has not been asked for. */
-  get hasMoreToProve(): boolean {
-    return !this.#last.blocks.isEmpty || this.localCover() > this.#localStable;
-  }
-
-  /** Closes the current epoch (a flush packet follows); returns its number. */
+  /** Closes the current epoch (a flush packet follows); returns its number. One without writes leaves nothing to remember. */
   close(): number {
-    const { epoch } = this.#last;
+    const { last: epoch, blocks } = this.#last;
+    if (blocks.isEmpty) this.#open.pop();
+    else if (this.#open.length > openMax) this.#joinNewest();
     this.#open.push(this.#newEpoch(epoch + 1));
     return epoch;
+  }
+
+  #joinNewest(): void {
+    const newest = this.#open.pop();
+    const into = this.#open.at(-1);
+    assert(newest !== undefined && into !== undefined, 'too many epochs, and yet none to join');
+    into.blocks.orWith(newest.blocks);
+    into.localWrites += newest.localWrites;
+    into.last = newest.last;
   }
 
   /** The newest epoch that a local flush issued now covers: all writes up to it are on the local disk (or in its cache). */
   localCover(): number {
     const incomplete = this.#open.find((open) => open.localWrites > 0);
-    return incomplete === undefined ? this.current - 1 : Math.min(incomplete.epoch, this.current) - 1;
+    return incomplete === undefined ? this.current - 1 : incomplete.first - 1;
+  }
+
+  /** Whether a local flush issued now, at the end of the current epoch, would cover an epoch that none has covered yet. */
+  get hasMoreToProve(): boolean {
+    const incomplete = this.#open.find((open) => open.localWrites > 0);
+    return (incomplete === undefined ? this.current : incomplete.first - 1) > this.#localStable;
   }
 
   onLocalStable(epoch: number): void {
@@ -99,7 +122,7 @@ export class Epochs {
   #forget(): void {
     while (this.#open.length > 1) {
       const oldest = this.#open[0];
-      if (oldest === undefined || oldest.epoch > this.stable) break;
+      if (oldest === undefined || oldest.last > this.stable) break;
       this.#open.shift();
     }
   }
@@ -111,6 +134,6 @@ export class Epochs {
   }
 
   #newEpoch(epoch: number): OpenEpoch {
-    return { epoch, blocks: new BlockBitmap(this.#blockCount), localWrites: 0 };
+    return { first: epoch, last: epoch, blocks: new BlockBitmap(this.#blockCount), localWrites: 0 };
   }
 }

@@ -66,7 +66,7 @@ export class Flushes {
   checkpoint(): void {
     const core = this.#core;
     if (this.#checkpointing || !core.isMirroring || !core.hasDisk) return;
-    // A write that is stuck keeps its extent, however often both disks are flushed: its end asks again.
+    // A write that is stuck keeps its extent, however often both disks are flushed: its end asks again, or else the next tick.
     if (!core.epochs.hasMoreToProve) return;
     this.#checkpointing = true;
     this.#issue({ kind: 'checkpoint' });

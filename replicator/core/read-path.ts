@@ -68,11 +68,14 @@ export class ReadPath {
 
   #readLocal(read: ClientRead): void {
     const core = this.#core;
+    const { log } = core;
     this.#underWay++;
     core.disk.read(read.offset, read.length, false, (payload) => {
       this.#underWay--;
-      if (payload !== null) core.complete(read.id, null, payload);
-      else this.#onLocalFailed(read);
+      if (payload === null) this.#onLocalFailed(read);
+      // A disk that has failed meanwhile may have shown what it fell back to, without the writes that a flush has lost.
+      else if (!core.hasDisk || log !== core.log) this.#start(read);
+      else core.complete(read.id, null, payload);
       if (core.demoting) core.roles.onDrained();
     });
   }
@@ -163,7 +166,7 @@ export class ReadPath {
       core.disk.read(offset, length, false, (payload) => {
         core.disk.unlock(key);
         if (!isStillOn()) return;
-        if (payload === null) core.send({ kind: 'readFailed', id });
+        if (payload === null || core.diskState !== 'UpToDate') core.send({ kind: 'readFailed', id });
         else core.send({ kind: 'readData', id }, payload);
       });
     });

@@ -75,7 +75,7 @@ function counts(copy: SimNode, other: SimNode): boolean {
 /** Identical copies: what both disks hold once nothing is under way. Does not rest on the table of differences. */
 export function checkIdentical(cluster: Cluster): void {
   const [{ name, disk }, { name: otherName, disk: other }] = cluster.nodes;
-  for (let sector = 0; sector < disk.sectorCount; sector++) {
+  for (let sector = 0; sector < disk.visible.length; sector++) {
     if (disk.visible[sector] === other.visible[sector]) continue;
     const block = Math.floor(sector / sectorsPerBlock);
     if (disk.faults.corrupt.has(block) || other.faults.corrupt.has(block)) continue;
@@ -95,20 +95,25 @@ export function checkNow(cluster: Cluster): void {
     if (sizes === undefined) continue;
     const tooMuch = overflow(sizes, node.unanswered, node.activityLogExtents);
     if (tooMuch !== null) cluster.world.violation('memory', `${node.name}: ${tooMuch}`);
-    isQuiet &&= node.disk.isIdle && isEmpty(sizes);
+    isQuiet &&= node.disk.isIdle && holdsNothing(sizes);
   }
-  const [block] = isQuiet ? cluster.differences.shown() : [];
+  const [block] = isQuiet ? cluster.differences.shown('not-corrupt') : [];
   if (block !== undefined)
     cluster.world.violation('identical', `nothing is under way, but block ${block} differs`);
 }
 
 /** Whatever grows with what is under way is empty when nothing is. */
 export function checkEmpty(cluster: Cluster): void {
-  for (const { name, core } of cluster.nodes) {
+  if (isEmpty(cluster)) return;
+  const tell = ({ name, core }: SimNode): string => `${name} ${JSON.stringify(core?.tableSizes?.())}`;
+  cluster.world.violation('memory', `idle, but tables hold something: ${cluster.nodes.map(tell).join(', ')}`);
+}
+
+export function isEmpty(cluster: Cluster): boolean {
+  return cluster.nodes.every(({ core }) => {
     const sizes = core?.tableSizes?.();
-    if (sizes !== undefined && !isEmpty(sizes))
-      cluster.world.violation('memory', `${name}: idle, but its tables hold ${JSON.stringify(sizes)}`);
-  }
+    return sizes === undefined || holdsNothing(sizes);
+  });
 }
 
 const tables = [
@@ -142,7 +147,7 @@ function overflow(sizes: TableSizes, unanswered: number, capacity: number): stri
   return null;
 }
 
-function isEmpty(sizes: TableSizes): boolean {
+function holdsNothing(sizes: TableSizes): boolean {
   const { held, writes, peerWrites, locks, inbound, waitingForLog } = sizes;
   return held + writes + peerWrites + locks + inbound + waitingForLog === 0;
 }

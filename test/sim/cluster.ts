@@ -36,6 +36,8 @@ export interface ClusterOptions {
   readonly sizeBytes: number;
   /** By so much the second disk is larger: a definition that does not fit. */
   readonly extraBytes: number;
+  /** By so much both can grow. */
+  readonly roomBytes: number;
   readonly firstData: FirstData;
   readonly cores: readonly [NodeCoreOptions, NodeCoreOptions];
   readonly clockSpeeds: readonly [number, number];
@@ -75,6 +77,8 @@ export class Cluster {
   claimsPrimary = false;
   /** Primaries that another one has taken over from, by force, unseen; `excused` once they could not have noticed. */
   readonly #overtaken = new Map<SimNode, { excused: boolean }>();
+  /** How many blocks the last online verify has found. */
+  verified: number | null = null;
   /** A policy or an operator has chosen, perhaps against the copy that the client wrote to. */
   #discarded = false;
 
@@ -82,7 +86,7 @@ export class Cluster {
     this.world = world;
     this.coverage = coverage;
     this.#options = options;
-    this.expectations = new Expectations(options.sizeBytes / sectorBytes);
+    this.expectations = new Expectations((options.sizeBytes + options.roomBytes) / sectorBytes);
     this.network = new SimNetwork(world, {
       delayMs: options.networkDelayMs,
       connectIntervalMs: 200,
@@ -91,7 +95,8 @@ export class Cluster {
     });
     const makeNode = (nodeName: string, peerName: string, index: 0 | 1): SimNode => {
       const sizeBytes = options.sizeBytes + index * options.extraBytes;
-      const disk = new SimDisk(world, nodeName, sizeBytes, { latencyMs: options.diskLatencyMs });
+      const { diskLatencyMs: latencyMs, roomBytes } = options;
+      const disk = new SimDisk(world, nodeName, sizeBytes, { latencyMs, roomBytes });
       const metadata = new SimMetadata(
         world,
         nodeName,
@@ -127,8 +132,10 @@ export class Cluster {
       onFlushed: (node, records, issuedAtMs) => checkFlush(this, node, records, issuedAtMs),
       // Protocol A and B rely on the Primary's own disk: without a whole one, what is acknowledged may be on its way only.
       isPromise: (node) => this.protocol === 'C' || node.status()?.diskState === 'UpToDate',
-      onAttached: (node) => {
-        if (this.split && this.firstMissing(node) !== null) this.expectations.loseEverything();
+      onAttached: () => {
+        // A target of a resync shows what the other copy holds.
+        if (this.split && this.nodes.some((one) => this.firstMissing(one) !== null))
+          this.expectations.loseEverything();
       },
       onError: (node, kind, outcome) => this.#onError(node, kind, outcome),
     });
@@ -254,9 +261,11 @@ export class Cluster {
 
   /** Verify finds what a disk has put in the wrong place, and nothing else ever. */
   #onVerified(node: SimNode, { inputs, result }: Decision): void {
-    if (inputs['differingBlocks'] === 0) return;
-    if (this.nodes.some(({ disk }) => disk.faults.corrupt.size > 0)) return;
-    this.world.violation('identical', `${node.name}: verify finds what nobody changed: ${result}`);
+    const count = Number(inputs['differingBlocks']);
+    this.verified = count;
+    const most = this.nodes.reduce((sum, { disk }) => sum + disk.faults.corruptions, 0);
+    if (count > most)
+      this.world.violation('verify', `${node.name} finds what no disk has put in a wrong place: ${result}`);
   }
 
   /** What a node says of itself when it is told to claim what it is not. */

@@ -37,7 +37,7 @@ export class Differences {
   constructor(world: World, copies: readonly [Copy, Copy]) {
     this.#world = world;
     this.#copies = copies;
-    this.blockCount = copies[0].disk.sectorCount / sectorsPerBlock;
+    this.blockCount = copies[0].disk.visible.length / sectorsPerBlock;
     const extentCount = Math.ceil(this.blockCount / blocksPerExtent);
     this.#isDifferent = new Uint8Array(this.blockCount);
     this.#differing = new Uint32Array(extentCount);
@@ -79,12 +79,12 @@ export class Differences {
     return this.#isDifferent[block] === 1;
   }
 
-  /** Blocks in which what the two disks show differs, corrupt ones left out. Ascending. */
-  shown(): readonly number[] {
+  /** Blocks in which what the two disks show differs, with or without the corrupt ones. Ascending. */
+  shown(which: 'all' | 'not-corrupt'): readonly number[] {
     const [{ disk: a }, { disk: b }] = this.#copies;
     const found: number[] = [];
     for (let block = 0; block < this.blockCount; block++) {
-      if (this.#isDifferent[block] === 0 || this.#isCorrupt(block)) continue;
+      if (this.#isDifferent[block] === 0 || (which === 'not-corrupt' && this.#isCorrupt(block))) continue;
       const [from, to] = [block * sectorsPerBlock, (block + 1) * sectorsPerBlock];
       for (let sector = from; sector < to; sector++) {
         if (a.visible[sector] === b.visible[sector]) continue;
@@ -99,14 +99,6 @@ export class Differences {
   isMarked(block: number): boolean {
     if ((this.#active[Math.floor(block / blocksPerExtent)] ?? 0) > 0) return true;
     return this.#bitmap(0).isSet(block) || this.#bitmap(1).isSet(block);
-  }
-
-  /** Blocks that differ though no record says so: what online verify is there to find. Ascending. */
-  unmarked(): readonly number[] {
-    const found: number[] = [];
-    for (let block = 0; block < this.blockCount; block++)
-      if (this.isDifferent(block) && !this.isMarked(block)) found.push(block);
-    return found;
   }
 
   #onChanged(first: number, count: number): void {

@@ -21,6 +21,8 @@ export class DiskFaults {
    * wrong, and nothing but a comparison of both copies can tell. With the number of that write in the order of writes.
    */
   readonly corrupt = new Map<number, number>();
+  /** How many blocks ever were. */
+  corruptions = 0;
   readonly #world: World;
   readonly #prng: Prng;
   readonly #sectorCount: number;
@@ -108,6 +110,7 @@ export class DiskFaults {
       const end = Math.ceil((at + count) / sectorsPerBlock);
       for (let block = Math.floor(at / sectorsPerBlock); block < end; block++) {
         this.corrupt.set(block, order);
+        this.corruptions++;
         this.onCorrupted(block);
       }
     }

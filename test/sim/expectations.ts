@@ -50,8 +50,10 @@ export class Expectations {
   /** Of each sector: when the latest zeroes or trim that is over ended, 0 if there was none. */
   readonly #zeroed: Uint32Array;
   readonly #touched: Uint8Array;
-  /** Blocks of which nothing is expected, by when that began: until an acknowledged write of a later time covers them. */
+  /** Blocks of which nothing is expected, by when that began: until a write of a later time covers them that is on stable storage. */
   readonly #spoiled = new Map<number, number>();
+  /** All that ever were: an older copy may still hold what was wrong. */
+  readonly #everSpoiled = new Set<number>();
 
   constructor(sectorCount: number) {
     this.#firm = new Uint32Array(sectorCount);
@@ -95,10 +97,8 @@ export class Expectations {
     this.#end(record);
     if (op === 'trim' || (record.atRisk && !fua)) return;
     record.firm = true;
-    record.durable = fua;
     raise(this.#firm, record);
-    if (this.#spoiled.size > 0) this.#mend(record);
-    if (fua) raise(this.#durable, record);
+    if (fua) this.#settle(record);
     else this.#unflushed.add(record);
   }
 
@@ -121,14 +121,20 @@ export class Expectations {
     this.#clock++;
     for (const record of records) {
       if (!this.#unflushed.delete(record)) continue;
-      record.durable = true;
-      raise(this.#durable, record);
+      this.#settle(record);
     }
+  }
+
+  #settle(record: WriteRecord): void {
+    record.durable = true;
+    raise(this.#durable, record);
+    if (this.#spoiled.size > 0) this.#mend(record);
   }
 
   /** A disk has silently gone wrong there: until it is written again, the block may hold anything. */
   spoil(block: number): void {
     this.#spoiled.set(block, ++this.#clock);
+    this.#everSpoiled.add(block);
   }
 
   #mend(record: WriteRecord): void {
@@ -159,6 +165,7 @@ export class Expectations {
   loseEverything(): void {
     this.loseUnflushed();
     for (const record of this.#records) record.firm = false;
+    for (const block of this.#everSpoiled) this.spoil(block);
     this.#firm.fill(0);
     this.#durable.fill(0);
   }

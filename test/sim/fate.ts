@@ -31,6 +31,7 @@ export const actions = [
   'detach-both',
   'failover',
   'demote',
+  'contend',
   'invalidate',
   'pause',
   'verify',
@@ -42,6 +43,7 @@ export const actions = [
   'foreign-disk',
   'old-disk',
   'claim-primary',
+  'grow',
 ] as const;
 export type Action = (typeof actions)[number];
 
@@ -167,6 +169,8 @@ export class Fate {
         return this.#failover(node, prng);
       case 'demote':
         return this.#operator.order(node, { kind: 'demote', force: prng.chance(0.5), dryRun: false });
+      case 'contend':
+        return this.#contend(prng);
       case 'invalidate':
         return this.#operator.risky(node, {
           kind: 'resync',
@@ -199,9 +203,27 @@ export class Fate {
         network.cut('reset');
         cluster.claimsPrimary = true;
         return this.#repairLater(prng, () => network.healCut());
+      case 'grow':
+        return this.#grow(node, prng);
       default:
         return action satisfies never;
     }
+  }
+
+  /** In the middle of it something happens, more often than chance would have it. */
+  #grow(node: SimNode, prng: Prng): void {
+    const cluster = this.#cluster;
+    const sizeBytes = (node.status()?.sizeBytes ?? 0) + prng.between(1, 500) * 4096;
+    const what = prng.pick(['cut', 'kill', 'nothing', 'nothing'] as const);
+    cluster.world.trace(() => `-- ${node.name} is to grow to ${sizeBytes} bytes`);
+    node.command({ kind: 'resize', sizeBytes });
+    const victim = prng.pick(cluster.nodes);
+    cluster.world.after(prng.int(200), () => {
+      if (!this.#running || what === 'nothing') return;
+      if (what === 'cut') return this.#cut(prng);
+      cluster.kill(victim);
+      this.#startLater(victim, prng);
+    });
   }
 
   #cut(prng: Prng): void {
@@ -237,6 +259,18 @@ export class Fate {
   #failover(node: SimNode, prng: Prng): void {
     const isConnected = node.status()?.peer?.replication === 'Established';
     this.#operator.order(node, { kind: 'failover', force: isConnected && prng.chance(0.5), dryRun: false });
+  }
+
+  /** Whoever is Primary steps down, and both nodes are told to become it at about the same moment. */
+  #contend(prng: Prng): void {
+    const { nodes, world } = this.#cluster;
+    for (const node of nodes) this.#operator.order(node, { kind: 'demote', force: true, dryRun: false });
+    const inMs = prng.between(20, 450);
+    for (const node of nodes) {
+      world.after(inMs + prng.int(200) / 100, () =>
+        this.#operator.order(node, { kind: 'promote', force: false, dryRun: false }),
+      );
+    }
   }
 
   #detach(nodes: readonly SimNode[], force: boolean, prng: Prng): void {

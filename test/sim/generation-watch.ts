@@ -4,6 +4,7 @@
  * acknowledged is in the lineage of the data that goes on when they meet, or a split brain is reported first (W7, W13).
  */
 import type { Superblock } from '../../replicator/core/metadata.ts';
+import type { CoreStatus } from '../../replicator/core/status.ts';
 import type { Generation } from '../../replicator/core/vocabulary.ts';
 import { formatGeneration } from '../../replicator/core/vocabulary.ts';
 import type { SimNode } from './sim-node.ts';
@@ -59,7 +60,7 @@ export class GenerationWatch {
     if (this.#latest.size === 0) return;
     const [a, b] = this.#nodes;
     const [statusA, statusB] = [a.status(), b.status()];
-    if (statusA?.splitBrain === true || statusB?.splitBrain === true) return this.forgive();
+    if (isDecisionDue(statusA) || isDecisionDue(statusB)) return this.forgive();
     // Each of both has to say so: what a broken connection has left behind on one side means nothing yet.
     const replications = `${statusA?.peer?.replication} ${statusB?.peer?.replication}`;
     // While a generation is on its way to the other side, what was under way before may be answered in it.
@@ -83,6 +84,14 @@ export class GenerationWatch {
       );
     }
   }
+}
+
+/** Split brain, or data that has nothing in common: an operator has to say which copy is to go. */
+export function isDecisionDue(status: CoreStatus | null): boolean {
+  if (status === null) return false;
+  const isUnrelated =
+    status.peer?.connection === 'StandAlone' && status.peer.lastError?.includes('unrelated') === true;
+  return status.splitBrain || isUnrelated;
 }
 
 function isInLineage({ current, bitmap, history }: Superblock, generation: Generation): boolean {

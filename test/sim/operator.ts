@@ -4,6 +4,7 @@
  */
 import type { Command } from '../../replicator/core/command.ts';
 import type { Cluster } from './cluster.ts';
+import { isDecisionDue } from './generation-watch.ts';
 import type { Prng } from './prng.ts';
 import type { SimNode } from './sim-node.ts';
 
@@ -57,7 +58,7 @@ export class Operator {
       this.#cluster.settle();
       this.#attachDisks();
       if (!this.#running) this.#bringTogether();
-      if (this.#cluster.nodes.some(needsDecision)) this.#resolve();
+      if (this.#cluster.nodes.some((node) => isDecisionDue(node.status()))) this.#resolve();
       else this.#findPrimary();
       this.#supervise();
     });
@@ -67,7 +68,7 @@ export class Operator {
   #bringTogether(): void {
     for (const node of this.#cluster.nodes) {
       node.start();
-      if (node.status()?.peer?.connection === 'StandAlone' && !needsDecision(node))
+      if (node.status()?.peer?.connection === 'StandAlone' && !isDecisionDue(node.status()))
         this.order(node, { kind: 'connect', discardMyData: false, dryRun: false });
     }
   }
@@ -217,15 +218,6 @@ export class Operator {
   #later(maxMs: number, run: () => void): void {
     this.#cluster.world.after(this.#prng.between(1, maxMs), run);
   }
-}
-
-/** Split brain, or data that has nothing in common: an operator has to say which copy is to go. */
-function needsDecision(node: SimNode): boolean {
-  const status = node.status();
-  if (status === null) return false;
-  const isUnrelated =
-    status.peer?.connection === 'StandAlone' && status.peer.lastError?.includes('unrelated') === true;
-  return status.splitBrain || isUnrelated;
 }
 
 function hasDisk(node: SimNode): boolean {

@@ -54,13 +54,15 @@ const chances: Partial<Record<Action, number>> = {
 export function planHistory(seed: bigint, shortening: Shortening = unshortened): Plan {
   const prng = new Prng(seed ^ 0x5eedn);
   const kind = prng.chance(0.01) ? 'mismatch' : 'pair';
-  const some = actions.filter((action) => prng.chance(chances[action] ?? usualChance));
+  const some = actions.filter((action) => action !== 'grow' && prng.chance(chances[action] ?? usualChance));
+  // Drawn apart, so that histories without growth stay what they were.
+  const grows = kind === 'pair' && new Prng(seed ^ 0x6702n).chance(0.25);
   const networkDelayMs = prng.pick([0.2, 2, 20]);
   const diskLatencyMs = prng.pick([0.5, 5, 30]);
   const metadataDelayMs = prng.pick([1, 10, 60]);
   const workers = prng.between(1, 6);
   const thinkMs = prng.pick([10, 60, 300]);
-  const operations = prng.between(1000, 1500);
+  const operations = prng.between(700, 1100);
   // One request after the other, each as long as its slowest part, with time to think between them.
   const requestMs = thinkMs / 2 + diskLatencyMs / 2 + networkDelayMs;
   const faultsMs = Math.min(40_000, Math.max(5_000, Math.round((operations * requestMs * 1.4) / workers)));
@@ -70,7 +72,8 @@ export function planHistory(seed: bigint, shortening: Shortening = unshortened):
     kind,
     faultsMs,
     cluster: {
-      sizeBytes: prng.pick([6, 20, 36, 64]) * mebibyte,
+      sizeBytes: prng.pick([6, 6, 10, 36]) * mebibyte,
+      roomBytes: grows ? 8 * mebibyte : 0,
       extraBytes: kind === 'mismatch' && cores[0].protocol === cores[1].protocol ? mebibyte : 0,
       firstData: kind === 'mismatch' ? 'both-empty' : planFirstData(dice),
       ...{ networkDelayMs, diskLatencyMs, metadataDelayMs },
@@ -80,7 +83,7 @@ export function planHistory(seed: bigint, shortening: Shortening = unshortened):
       client: { workers, thinkMs, hotSpots: prng.between(1, 8), hugeTrims: prng.chance(0.3) },
     },
     fate: {
-      actions: some,
+      actions: grows ? [...some, 'grow'] : some,
       intervalMs: Math.round(faultsMs / prng.pick([5, 15, 40])),
       repairMs: prng.pick([300, 2000, 6000]),
       keep: null,

@@ -1,6 +1,6 @@
 /** One simulated history from one seed: a time of faults, then everything is put right, and all must end well. */
 import { Core } from '../../replicator/core/core.ts';
-import { checkEmpty, checkIdentical } from './checkers.ts';
+import { checkEmpty, checkIdentical, isEmpty } from './checkers.ts';
 import { Cluster } from './cluster.ts';
 import { Coverage } from './coverage.ts';
 import type { CoverageReport } from './coverage.ts';
@@ -10,7 +10,7 @@ import { runMismatch } from './mismatch.ts';
 import { Operator } from './operator.ts';
 import { planHistory, unshortened } from './plan.ts';
 import type { Plan, Shortening } from './plan.ts';
-import type { MakeCore } from './sim-node.ts';
+import type { MakeCore, SimNode } from './sim-node.ts';
 import { World } from './world.ts';
 import type { Violation } from './world.ts';
 
@@ -76,15 +76,24 @@ function settle(cluster: Cluster, fate: Fate): void {
   const { world, client, nodes } = cluster;
   world.trace(() => '-- everything is put right');
   fate.putRight();
-  const untilMs = world.nowMs + settleMsMax;
-  const isServed = (): boolean => cluster.isHealthy && nodes.some((node) => node.isServing);
-  world.run(untilMs, isServed, 10);
+  const isServed = (): boolean =>
+    cluster.isHealthy &&
+    nodes.some((node) => node.isServing) &&
+    // A command of before may have to wait for the disk, and then disturb what was well.
+    nodes.every((node) => node.commandsUnderWay === 0);
+  world.run(world.nowMs + settleMsMax, isServed, 10);
   // The client goes on for a while after all is well.
   world.run(world.nowMs + 500);
+  if (isServed() && world.seed % 4n === 0n) losePeer(cluster);
   client.stop();
-  // An order given before may be carried out only now: it is well when it stays so.
+  // It is well when it stays so: an order given before may be carried out only now, and what an ended session had asked of
+  // a slow disk is still to come back.
   const isQuiet = (): boolean =>
-    client.isIdle && isServed() && nodes.every(({ disk, metadata }) => disk.isIdle && metadata.isIdle);
+    client.isIdle &&
+    isServed() &&
+    isEmpty(cluster) &&
+    nodes.every(({ disk, metadata }) => disk.isIdle && metadata.isIdle);
+  const untilMs = world.nowMs + settleMsMax;
   do {
     world.run(untilMs, isQuiet, 10);
     if (world.violations.length > 0) return;
@@ -96,6 +105,8 @@ function settle(cluster: Cluster, fate: Fate): void {
   cluster.checkAlways();
   checkIdentical(cluster);
   checkEmpty(cluster);
+  if (nodes[0].status()?.sizeBytes !== nodes[1].status()?.sizeBytes)
+    world.violation('identical', `well, but of different sizes: ${cluster.describe()}`);
   if (nodes.some((node) => node.status()?.peer?.outOfSyncBytes !== 0)) {
     world.violation('identical', `well, but something is out of sync: ${cluster.describe()}`);
   }
@@ -103,8 +114,45 @@ function settle(cluster: Cluster, fate: Fate): void {
   if (a !== b) world.violation('identical', `well, but of different generations: ${cluster.describe()}`);
   const server = nodes.find((node) => node.isServing);
   if (server === undefined) return world.violation('liveness', 'nobody serves in the end');
+  verifyOnline(cluster, server);
+  if (world.violations.length > 0) return;
   let verified = false;
   client.verify(server, () => (verified = true));
   world.run(world.nowMs + 10_000, () => verified);
   if (!verified && world.violations.length === 0) world.violation('liveness', 'the last reads never end');
+}
+
+/** Online verify finds what a disk has done wrong, exactly that, and mends it: which copy was right, nothing can tell. */
+function verifyOnline(cluster: Cluster, node: SimNode): void {
+  const { world, differences } = cluster;
+  const differing = differences.shown('all').length;
+  if (differing === 0 && world.seed % 16n !== 0n) return;
+  cluster.verified = null;
+  node.command({ kind: 'verify', action: 'start', repair: true });
+  world.run(world.nowMs + settleMsMax, () => cluster.verified !== null);
+  if (world.violations.length > 0) return;
+  if (cluster.verified !== differing)
+    return world.violation('verify', `verify finds ${cluster.verified} blocks, but ${differing} differ`);
+  const isMended = (): boolean => cluster.isHealthy && differences.shown('all').length === 0;
+  world.run(world.nowMs + settleMsMax, isMended, 100);
+  if (world.violations.length === 0 && !isMended())
+    world.violation('verify', `what verify has found is not mended: ${cluster.describe()}`);
+}
+
+/** However long a healthy Primary takes to make sure that a silent peer has not taken over, and to go on alone. */
+const aloneMsMax = 10_000;
+
+/** The other node falls silent and stays so: unless the policy is to wait, the service goes on without it. */
+function losePeer(cluster: Cluster): void {
+  const { world, client, network, nodes } = cluster;
+  const server = nodes.find((node) => node.isServing);
+  if (server?.goesOnAlone !== true) return;
+  cluster.note('link', null);
+  network.cut('stall');
+  world.run(world.nowMs + aloneMsMax);
+  const before = client.answered;
+  world.run(world.nowMs + 2000, () => client.answered > before);
+  if (client.answered === before && world.violations.length === 0)
+    world.violation('liveness', `silence of the peer stops the service: ${cluster.describe()}`);
+  network.healCut();
 }

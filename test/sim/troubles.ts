@@ -36,7 +36,7 @@ export function makeTrouble(cluster: Cluster, node: SimNode, prng: Prng): void {
     case 'slow-disk':
       return faults.slowFor(prng.between(200, 5_000));
     case 'stuck-disk':
-      return faults.stickNext(prng.between(1_000, 8_000));
+      return faults.stickNext(prng.between(1_000, 6_000));
     case 'stuck-metadata':
       return node.metadata.stall(prng.between(500, 5_000));
     default:

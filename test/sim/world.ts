@@ -23,6 +23,8 @@ export type Checker =
   | 'refusal'
   /** Each generation is written by one node, and what was written apart is a split brain when they meet. */
   | 'generations'
+  /** Online verify finds the blocks that differ, and no others. */
+  | 'verify'
   /** UpToDate, connected and idle: equal, of one generation, nothing out of sync. */
   | 'identical'
   /** Everything asked for ends, and all gets well again. */

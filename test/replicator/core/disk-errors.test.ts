@@ -391,3 +391,43 @@ test('a write in flight when both the peer and then the own disk go is not ackno
   t.deepEqual(pair.differences(), []);
   t.deepEqual(pair.lostBlocks('b'), []);
 });
+
+test('a read that is under way when the disk fails is answered by the peer: the disk may have fallen back', (t) => {
+  const pair = mirroring();
+  const release = pair.hold('read', 'a');
+  const read = pair.read('a', 0);
+  pair.disk('a').failFlushes = true;
+  pair.flush('a');
+  pair.settle();
+  t.is(pair.status('a').diskState, 'Failed');
+  pair.disk('a').losePower();
+  release();
+  pair.settle();
+  t.is(read.outcome, 'ok');
+  t.deepEqual(read.stamps, [1]);
+});
+
+test('a write that waited while the disk went and came back asks for its extents anew before it is issued', (t) => {
+  const pair = flushed();
+  pair.cutLink();
+  pair.settle();
+  pair.write('a', 2, 3);
+  pair.settle();
+  const releaseWrites = pair.hold('write', 'a');
+  const stuck = pair.write('a', 0, 5);
+  const waiting = pair.write('a', 0, 6);
+  pair.settle();
+  run(pair, 'a', detachByForce);
+  t.is(outcome(pair, 'a', attach), 'ok');
+  pair.healLink();
+  pair.settle();
+  t.is(pair.status('a').peer?.replication, 'SyncSource');
+  t.deepEqual(pair.metadata('a').activeExtents, []);
+  releaseWrites();
+  pair.settle();
+  t.deepEqual([stuck.outcome, waiting.outcome], ['ok', 'ok']);
+  // Extents stay active until they have to make room.
+  t.deepEqual(pair.metadata('a').activeExtents, [0]);
+  t.deepEqual(pair.differences(), []);
+  t.deepEqual(pair.lostBlocks('a'), []);
+});

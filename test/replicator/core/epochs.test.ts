@@ -65,3 +65,54 @@ test('an epoch that completes more writes than it began is a bug', (t) => {
   const epochs = new Epochs(100);
   t.throws(() => epochs.localDone(epochs.current), { message: /more local writes/ });
 });
+
+test('a device that grows: what was unstable before stays so, and the new area counts', (t) => {
+  const epochs = new Epochs(8);
+  epochs.begin(7 * 4096, 4096);
+  epochs.grow(20);
+  epochs.begin(19 * 4096, 4096);
+  epochs.close();
+  epochs.begin(12 * 4096, 4096);
+  t.deepEqual(drained(epochs), [7, 12, 19]);
+});
+
+test('epochs without writes leave nothing to remember, however many flushes there are', (t) => {
+  const epochs = new Epochs(100);
+  for (let flush = 1; flush <= 1000; flush++) t.is(epochs.close(), flush);
+  t.is(epochs.openCount, 1);
+  const epoch = epochs.begin(0, 4096);
+  t.is(epoch, 1001);
+  epochs.localDone(epoch);
+  epochs.close();
+  epochs.onLocalStable(epochs.localCover());
+  epochs.onPeerStable(epoch);
+  t.deepEqual(drained(epochs), []);
+});
+
+test('while one write does not end, the epochs after it are joined: their number is bounded, nothing is forgotten', (t) => {
+  const epochs = new Epochs(4000);
+  const stuck = epochs.begin(0, 4096);
+  epochs.close();
+  const underWay: number[] = [];
+  for (let block = 1; block <= 1000; block++) {
+    const epoch = epochs.begin(block * 4096, 4096);
+    if (block % 10 === 0) underWay.push(epoch);
+    else epochs.localDone(epoch);
+    epochs.onPeerStable(epochs.close());
+    t.is(epochs.localCover(), stuck - 1);
+    t.false(epochs.hasMoreToProve);
+  }
+  t.true(epochs.openCount < 100);
+  t.is(epochs.unstableBlocks, 1001);
+  epochs.localDone(stuck);
+  t.true(epochs.hasMoreToProve);
+  epochs.onLocalStable(epochs.localCover());
+  // Writes of joined epochs are still under way: these and all that is joined with them stay.
+  t.is(epochs.localCover(), (underWay[0] ?? 0) - 1);
+  t.true(epochs.stable < (underWay[0] ?? 0));
+  for (const epoch of underWay) epochs.localDone(epoch);
+  epochs.onLocalStable(epochs.localCover());
+  t.is(epochs.stable, epochs.current - 1);
+  t.is(epochs.openCount, 1);
+  t.deepEqual(drained(epochs), []);
+});
