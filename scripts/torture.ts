@@ -1,5 +1,5 @@
 /**
- * `lockstep torture`: kills, freezes and restarts the nodes of a real pair under load, again and again, and holds the
+ * `lockstep torture`: kills, freezes and cuts off the nodes of a real pair under load, again and again, and holds the
  * result against every write that was acknowledged. The seed repeats what is done and written, not the speed of the machine.
  */
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
@@ -8,8 +8,10 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { NbdClient } from '../nbd/client.ts';
 import { StampedLoad, seededRandom } from '../test/support/stamped-load.ts';
-import { faults, type Torture } from './torture/faults.ts';
+import { linkFaults } from './torture/link-faults.ts';
 import { TorturePair, mebibyte } from './torture/pair.ts';
+import { processFaults } from './torture/process-faults.ts';
+import type { Torture } from './torture/steps.ts';
 
 const { values } = parseArgs({
   options: {
@@ -40,6 +42,8 @@ const random = seededRandom(seed ^ 0x5bd1e995);
 const torture: Torture = { pair, load, draw: (count) => Math.floor(random() * count), verify };
 const startedMs = performance.now();
 console.log(`torture: ${cycles} cycles, seed ${seed}, in ${directory}`);
+
+const faults = [...processFaults, ...linkFaults];
 
 let cycle = 1;
 try {

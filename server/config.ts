@@ -171,7 +171,10 @@ function readFlags(args: readonly string[]): ReadonlyMap<Flag, string> {
 }
 
 /** Variables of other parts: the CLI's own, and those of tests. */
-const otherVariables = ['LOCKSTEP_TOKEN', 'LOCKSTEP_SECRET', 'LOCKSTEP_TEST', 'LOCKSTEP_TEST_FAULT_FILE'];
+const otherVariables = [
+  ...['LOCKSTEP_TOKEN', 'LOCKSTEP_SECRET'],
+  ...['LOCKSTEP_TEST', 'LOCKSTEP_TEST_FAULT_FILE', 'LOCKSTEP_TEST_CRASH_COMMIT'],
+];
 
 /** A misspelt variable would leave its setting at the default without a word. */
 function checkEnvironment(environment: Readonly<Record<string, string | undefined>>): void {

@@ -2,6 +2,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import type { MessagePort } from 'node:worker_threads';
 import type { Refusal } from '../core/refusal.ts';
+import { countedCommit } from './crash-commit.ts';
 import { openMetadataDatabase } from './metadata-database.ts';
 import type {
   MetadataChange,
@@ -27,7 +28,7 @@ if (parentPort !== null) {
 }
 
 function serve(port: MessagePort, location: MetadataLocation): void {
-  const opened = openMetadataDatabase(location);
+  const opened = countedCommit(() => openMetadataDatabase(location));
   if (!opened.ok) {
     answer(port, { kind: 'refused', refusal: opened.refusal });
     return;
@@ -59,7 +60,7 @@ function parseLocation(value: unknown): MetadataLocation {
 
 function commit(database: MetadataDatabase, changes: readonly MetadataChange[]): MetadataAnswer {
   try {
-    database.commit(changes);
+    countedCommit(() => database.commit(changes));
     return { kind: 'committed' };
   } catch (error) {
     return { kind: 'failed', message: error instanceof Error ? error.message : String(error) };

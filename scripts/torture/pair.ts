@@ -9,6 +9,7 @@ import { NodeProcess } from '../../test/support/node-process.ts';
 import { freePort } from '../../test/support/ports.ts';
 import { isMirroring, onlyPeer } from '../../test/support/status.ts';
 import type { ResourceStatus } from '../../test/support/status.ts';
+import { TortureLink } from './link.ts';
 
 export const mebibyte = 1024 * 1024;
 const deviceBytes = 64 * mebibyte;
@@ -17,19 +18,19 @@ const resource = 'r0';
 /** A lost peer is noticed soon; a thawed Primary has time to hear, on a busy machine too, that it was superseded. */
 const policies = { pingIntervalMs: 200, peerTimeoutMs: 1_500, probeTimeoutMs: 5_000, connectIntervalMs: 200 };
 
+export type NodeName = 'alpha' | 'beta';
+
 export class TortureNode {
+  readonly name: NodeName;
   readonly process: NodeProcess;
   readonly nbdPort: number;
   readonly replicationPort: number;
 
-  constructor(process: NodeProcess, nbdPort: number, replicationPort: number) {
+  constructor(name: NodeName, process: NodeProcess, nbdPort: number, replicationPort: number) {
+    this.name = name;
     this.process = process;
     this.nbdPort = nbdPort;
     this.replicationPort = replicationPort;
-  }
-
-  get name(): string {
-    return this.process.name;
   }
 
   get backingPath(): string {
@@ -48,12 +49,12 @@ export class TortureNode {
     await this.process.call('POST', `/v1/resources/${resource}/${verb}`, body);
   }
 
-  define(peer: TortureNode): Promise<unknown> {
+  define(peer: TortureNode, peerPort: number): Promise<unknown> {
     return this.process.call('PUT', `/v1/resources/${resource}`, {
       size: deviceBytes,
       nbd: { listen: `127.0.0.1:${this.nbdPort}` },
       replication: { listen: `127.0.0.1:${this.replicationPort}`, secret: 'only for torture' },
-      peers: [{ name: peer.name, address: `127.0.0.1:${peer.replicationPort}` }],
+      peers: [{ name: peer.name, address: `127.0.0.1:${peerPort}` }],
       policies,
     });
   }
@@ -103,27 +104,33 @@ export class TortureNode {
 export class TorturePair {
   readonly directory: string;
   readonly nodes: readonly [TortureNode, TortureNode];
+  readonly link: TortureLink;
   /** Who is Primary, or was last. */
   primary: TortureNode;
 
-  private constructor(directory: string, nodes: readonly [TortureNode, TortureNode]) {
+  private constructor(directory: string, nodes: readonly [TortureNode, TortureNode], link: TortureLink) {
     this.directory = directory;
     this.nodes = nodes;
+    this.link = link;
     this.primary = nodes[0];
   }
 
   /** Starts both; they are mirroring, and alpha is Primary, when this resolves. */
   static async start(directory: string): Promise<TorturePair> {
-    const make = async (name: string): Promise<TortureNode> => {
+    // Nodes start some hundred times: those that ended by themselves leave the compiled program to the others.
+    const env = { NODE_COMPILE_CACHE: join(directory, 'compiled') };
+    const make = async (name: NodeName): Promise<TortureNode> => {
       const dir = join(directory, name);
       mkdirSync(dir);
-      return new TortureNode(new NodeProcess(dir, { name }), await freePort(), await freePort());
+      return new TortureNode(name, new NodeProcess(dir, { name, env }), await freePort(), await freePort());
     };
-    const pair = new TorturePair(directory, [await make('alpha'), await make('beta')]);
+    const alpha = await make('alpha');
+    const beta = await make('beta');
+    const link = await TortureLink.start(alpha.replicationPort, beta.replicationPort);
+    const pair = new TorturePair(directory, [alpha, beta], link);
     try {
-      const [alpha, beta] = pair.nodes;
       await Promise.all(pair.nodes.map(({ process }) => process.start()));
-      await Promise.all([alpha.define(beta), beta.define(alpha)]);
+      await Promise.all([alpha.define(beta, link.portOf('beta')), beta.define(alpha, link.portOf('alpha'))]);
       await pair.mirroring();
       await alpha.order('promote');
     } catch (error) {
@@ -136,6 +143,15 @@ export class TorturePair {
   get secondary(): TortureNode {
     const [alpha, beta] = this.nodes;
     return this.primary === alpha ? beta : alpha;
+  }
+
+  /** Changes a policy on both nodes, at once. */
+  async change(changed: Readonly<Record<string, unknown>>): Promise<void> {
+    await Promise.all(
+      this.nodes.map(({ process }) =>
+        process.call('PATCH', `/v1/resources/${resource}`, { policies: changed }),
+      ),
+    );
   }
 
   async mirroring(): Promise<void> {
@@ -161,6 +177,7 @@ export class TorturePair {
   /** Kills both. With `keepOutput`, what they said is left in the directory. */
   async end(keepOutput = false): Promise<void> {
     await Promise.all(this.nodes.map(({ process }) => process.kill9()));
+    await this.link.stop();
     if (!keepOutput) return;
     for (const { name, process } of this.nodes)
       writeFileSync(join(this.directory, `${name}.log`), process.output);

@@ -9,24 +9,38 @@ import type { ExecutionContext } from 'ava';
 export interface TestChild {
   readonly pid: number;
   readonly lines: AsyncIterator<string>;
+  /** One line to its standard input; lost when the process is gone. */
+  say(line: string): void;
+  /** Resolves when the process is gone. */
+  readonly exited: Promise<void>;
   /** SIGKILL; resolves when the process is gone. */
   kill(): Promise<void>;
 }
 
-export function startChild(t: ExecutionContext, script: URL, args: readonly string[]): TestChild {
+export function startChild(
+  t: ExecutionContext,
+  script: URL,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): TestChild {
   const child: ChildProcessByStdio<Writable, Readable, null> = spawn(
     process.execPath,
     [script.pathname, ...args],
-    {
-      stdio: ['pipe', 'pipe', 'inherit'],
-    },
+    { stdio: ['pipe', 'pipe', 'inherit'], env: { ...process.env, ...env } },
   );
   if (child.pid === undefined) throw new Error(`cannot start ${script.pathname}`);
-  const exited = once(child, 'exit');
+  const exited = once(child, 'exit').then(() => undefined);
   const kill = async (): Promise<void> => {
     child.kill('SIGKILL');
     await exited;
   };
   t.teardown(kill);
-  return { pid: child.pid, lines: createInterface({ input: child.stdout })[Symbol.asyncIterator](), kill };
+  child.stdin.on('error', () => undefined);
+  return {
+    pid: child.pid,
+    exited,
+    lines: createInterface({ input: child.stdout })[Symbol.asyncIterator](),
+    say: (line) => child.stdin.write(`${line}\n`),
+    kill,
+  };
 }

@@ -2,9 +2,9 @@
  * Commits numbered transactions as fast as they become durable, and says which are, until it is killed. Transaction n sets
  * the size to n, activates extent n, and puts n into both chunk 0 and chunk n modulo 100: parts that must agree.
  */
-import { writeSync } from 'node:fs';
 import { openMetadata } from '../../replicator/shell/metadata-store.ts';
 import { initialiseDone, someSuperblock } from './metadata.ts';
+import { sayLine } from './say-line.ts';
 
 const [path = ''] = process.argv.slice(2);
 const opened = await openMetadata({
@@ -37,7 +37,7 @@ function commitNext(): void {
     },
     () => {
       // Straight to the pipe: what has been said must have been durable before.
-      writeSync(1, `${n}\n`);
+      sayLine(String(n));
       commitNext();
     },
   );

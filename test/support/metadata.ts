@@ -1,6 +1,8 @@
 /** Values of the metadata for tests. */
 import type { Superblock, Transaction } from '../../replicator/core/metadata.ts';
 import type { Binding } from '../../replicator/shell/backing-identity.ts';
+import { openMetadataDatabase } from '../../replicator/shell/metadata-database.ts';
+import type { MetadataContent, MetadataDatabase } from '../../replicator/shell/metadata-database.ts';
 import type { MetadataStore } from '../../replicator/shell/metadata-store.ts';
 
 export const attributeBinding: Binding = { kind: 'attribute' };
@@ -27,4 +29,21 @@ export function commitDone(store: MetadataStore, transaction: Transaction): Prom
 
 export function initialiseDone(store: MetadataStore, superblock: Superblock): Promise<void> {
   return new Promise((resolve) => store.initialise(superblock, attributeBinding, resolve));
+}
+
+/** The database of resource r0 on node alpha; throws when it is refused. */
+export function opened(path: string): {
+  readonly database: MetadataDatabase;
+  readonly content: MetadataContent;
+} {
+  const result = openMetadataDatabase({ path, resourceName: 'r0', nodeName: 'alpha' });
+  if (!result.ok) throw new Error(result.refusal.reason);
+  return result;
+}
+
+/** What the next start would find. */
+export function contentOf(path: string): MetadataContent {
+  const { database, content } = opened(path);
+  database.close();
+  return content;
 }

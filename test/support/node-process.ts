@@ -69,6 +69,8 @@ export class NodeProcess {
   #child: { readonly child: ChildProcess; readonly exited: Promise<Exit> } | null = null;
   #running: Running | null = null;
   #output = '';
+  /** Characters of output that are no longer kept. */
+  #forgotten = 0;
 
   constructor(dir: string, options: NodeOptions) {
     this.name = options.name;
@@ -79,6 +81,16 @@ export class NodeProcess {
   /** Standard output and standard error of all runs, the last 256 KiB. */
   get output(): string {
     return this.#output;
+  }
+
+  /** A place in the output, for `outputSince`. */
+  get outputMark(): number {
+    return this.#forgotten + this.#output.length;
+  }
+
+  /** What has been said after the mark, as far as it is kept. */
+  outputSince(mark: number): string {
+    return this.#output.slice(Math.max(0, mark - this.#forgotten));
   }
 
   get pid(): number {
@@ -242,7 +254,9 @@ export class NodeProcess {
   }
 
   #keep(text: string): void {
-    this.#output = (this.#output + text).slice(-outputMax);
+    const all = this.#output + text;
+    this.#output = all.slice(-outputMax);
+    this.#forgotten += all.length - this.#output.length;
   }
 }
 

@@ -164,6 +164,33 @@ test('one seed, one sequence', (t) => {
   t.true(new Set(numbers).size > 95);
 });
 
+test('what was acknowledged after a snapshot can be given up; what was before it cannot', async (t) => {
+  const device = new ToyDevice();
+  const load = await loaded(device, 300);
+  const kept = Buffer.from(device.bytes);
+  const snapshot = load.snapshot();
+  await runFor(load, device, 300);
+  const discarded = Buffer.from(device.bytes);
+
+  device.bytes.set(kept);
+  t.true((await load.verify(device.read)).length > 0, 'acknowledged and not given up');
+  load.giveUpSince(snapshot);
+  t.deepEqual(await load.verify(device.read), [], 'the copy without them');
+  load.giveUpSince(snapshot);
+  device.bytes.set(discarded);
+  t.deepEqual(await load.verify(device.read), [], 'the copy with them');
+
+  const before = await loaded(device, 0);
+  device.bytes.fill(0);
+  await runFor(before, device, 100);
+  const mark = before.snapshot();
+  await runFor(before, device, 100);
+  before.giveUpSince(mark);
+  device.bytes.fill(0);
+  t.true((await before.verify(device.read)).every(({ kind }) => kind === 'lost'));
+  t.true((await before.verify(device.read)).length > 50);
+});
+
 /** What becomes of the n-th write of a client. */
 type Fate = (count: number) => 'write' | 'swallow' | 'fail' | 'write and fail';
 

@@ -165,6 +165,31 @@ export class StampedLoad {
     return violations;
   }
 
+  /**
+   * What is acknowledged by now, to come back to: `giveUpSince` it, where later writes were acknowledged by a copy that
+   * is about to be discarded.
+   */
+  snapshot(): LoadSnapshot {
+    const blocks = new Map(
+      [...this.#blocks].map(([block, { settled, unknown }]) => [block, { settled, unknown: [...unknown] }]),
+    );
+    return { sequence: this.sequence, blocks };
+  }
+
+  /** From now on any write after the snapshot counts as unknown: the copy that is kept may have it or not. */
+  giveUpSince({ sequence, blocks }: LoadSnapshot): void {
+    if (this.#inFlight.size > 0) throw new Error('writes are given up while some are in flight');
+    // Those in flight at the snapshot, too, may since have been acknowledged by that copy alone.
+    this.#blocks.clear();
+    for (const [block, { settled, unknown }] of blocks)
+      this.#blocks.set(block, { settled, unknown: [...unknown] });
+    this.#written.slice(sequence).forEach((block, index) => {
+      const history = this.#blocks.get(block) ?? { settled: 0, unknown: [] };
+      this.#blocks.set(block, history);
+      history.unknown.push(sequence + index + 1);
+    });
+  }
+
   async #writeOne(client: LoadClient): Promise<null | { readonly error: unknown }> {
     const block = this.#freeBlock();
     const sequence = this.#written.push(block);
@@ -226,6 +251,11 @@ export class StampedLoad {
   #blockCount(): number {
     return this.#options.sizeBytes / stampedBytes;
   }
+}
+
+export interface LoadSnapshot {
+  readonly sequence: number;
+  readonly blocks: ReadonlyMap<number, { readonly settled: number; readonly unknown: readonly number[] }>;
 }
 
 interface BlockHistory {

@@ -65,6 +65,11 @@ export class TcpProxy {
     return this.#pairs.size;
   }
 
+  /** Connections that have reached the target since the start. */
+  get accepted(): number {
+    return this.#accepted;
+  }
+
   /** Where connections made from now on go. */
   setTarget(port: number): void {
     this.#targetPort = port;

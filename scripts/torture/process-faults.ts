@@ -1,23 +1,12 @@
 /**
- * What torture does to a pair under load. Each fault begins with both nodes mirroring, alpha or beta Primary and no
- * client, and ends so; it resolves with what it did, in a few words. Moments are drawn: so many writes acknowledged, so
- * many milliseconds. Pauses are moments to strike at, nothing relies on their length.
+ * What torture does to the processes of a pair under load. Moments are drawn: so many writes acknowledged, so many
+ * milliseconds. Pauses are moments to strike at, nothing relies on their length.
  */
 import { setTimeout as pause } from 'node:timers/promises';
-import type { NbdClient } from '../../nbd/client.ts';
-import type { StampedLoad } from '../../test/support/stamped-load.ts';
-import type { TortureNode, TorturePair } from './pair.ts';
+import { expectStopped, handOver, moment, perhapsKillAgain, promoteEither } from './steps.ts';
+import type { Fault, Torture } from './steps.ts';
 
-export interface Torture {
-  readonly pair: TorturePair;
-  readonly load: StampedLoad;
-  /** A whole number from 0 to below `count`. */
-  readonly draw: (count: number) => number;
-  /** Throws unless every acknowledged write is there. Not while a phase of the load runs. */
-  readonly verify: (client: NbdClient) => Promise<void>;
-}
-
-export const faults: readonly ((torture: Torture) => Promise<string>)[] = [
+export const processFaults: readonly Fault[] = [
   primaryLost,
   primaryLost,
   primaryLost,
@@ -169,38 +158,4 @@ async function bothKilled(torture: Torture): Promise<string> {
   await other.process.start();
   await pair.mirroring();
   return `${one.name} and ${other.name} killed, ${await promoteEither(torture)} promoted`;
-}
-
-/** After how many acknowledged writes to strike: from at once to deep in the load. */
-function moment({ draw }: Torture): number {
-  return 1 + draw(10 ** (1 + draw(3)) * 2);
-}
-
-async function perhapsKillAgain({ draw }: Torture, node: TortureNode): Promise<string> {
-  if (draw(2) === 0) return '';
-  await pause(draw(300));
-  await node.process.kill9();
-  await node.process.start();
-  return ', killed again on its return';
-}
-
-/** Both are mirroring: either will do, without force. */
-async function promoteEither({ pair, draw }: Torture): Promise<string> {
-  pair.primary = pair.nodes[draw(2) === 0 ? 0 : 1];
-  await pair.primary.order('promote');
-  return pair.primary.name;
-}
-
-async function handOver({ pair }: Torture): Promise<void> {
-  const { secondary } = pair;
-  await secondary.order('failover');
-  await secondary.waitFor(({ role }) => role === 'Primary', 'Primary');
-  pair.primary = secondary;
-}
-
-/** One copy was there all the time: no client may have seen an error. */
-async function expectStopped(result: ReturnType<ReturnType<StampedLoad['start']>['stop']>): Promise<void> {
-  const { reason } = await result;
-  if (reason !== 'stopped')
-    throw new Error('a client saw an error although the Primary was up', { cause: reason.error });
 }
