@@ -44,7 +44,7 @@ export interface ZeroOptions extends WriteOptions {
 }
 
 /**
- * A block device of fixed size, in bytes. Offsets and lengths have been checked by the caller:
+ * A block device; its size, in bytes, may grow while it is in use, and never shrinks. Offsets and lengths have been checked by the caller:
  * `0 <= offsetBytes`, `0 < lengthBytes`, `offsetBytes + lengthBytes <= sizeBytes`; they need no alignment.
  * Sizes are safe integers (below 2^53).
  */

@@ -10,6 +10,7 @@ import { resourcePaths } from './data-directory.ts';
 import { defineResource, differingKeys, policyMistakes } from './definition.ts';
 import { ApiError, invalid, refusalError } from './errors.ts';
 import type { NodeStore } from './node-store.ts';
+import { formatSize } from './size.ts';
 import type { CommandAnswer } from './schemas/answers.ts';
 import type { Policies, ResourceBody, ResourceDefinition } from './schemas/resource-definition.ts';
 import type { DecisionRecord, ResourceStatus } from './schemas/status.ts';
@@ -114,13 +115,7 @@ export class ResourceCatalog {
       const existing = this.#store.definition(name);
       if (existing !== null) {
         const keys = differingKeys(existing, definition);
-        if (keys.length > 0) {
-          throw new ApiError(
-            'already-exists',
-            `the resource "${name}" exists and differs in ${keys.join(', ')}`,
-            'Use PATCH for policies and /resize for the size, or delete the resource first (its data is kept).',
-          );
-        }
+        if (keys.length > 0) throw conflict(existing, definition, keys);
         return { created: false, status: await this.status(name) };
       }
       // Started before it is stored: what cannot start is refused as a whole, and nothing is left behind.
@@ -128,6 +123,16 @@ export class ResourceCatalog {
       if (!result.ok) {
         await this.plane.stop(name);
         throw refusalError(result.refusal);
+      }
+      // Taken up from kept data that had grown: the request is for another device than the one that is there.
+      const size = this.plane.status(name)?.size ?? 0;
+      if (size > definition.sizeBytes) {
+        await this.plane.stop(name);
+        throw new ApiError(
+          'metadata-foreign',
+          `the kept data of "${name}" is a device of ${formatSize(size)}, not ${formatSize(definition.sizeBytes)}`,
+          `Define it with the size ${formatSize(size)}; a device never shrinks.`,
+        );
       }
       this.#store.save(definition);
       this.#log.info({ resource: name, sizeBytes: definition.sizeBytes }, 'resource defined');
@@ -195,7 +200,10 @@ export class ResourceCatalog {
     try {
       const result = await this.plane.command(name, command);
       if (!result.ok) throw refusalError(result.refusal);
-      return { message: result.message, givenUp: [...result.givenUp], status: await this.status(name) };
+      const status = await this.status(name);
+      // Before the answer: a PUT with the new size that follows it finds the definition changed.
+      this.#adoptSize(name, status);
+      return { message: result.message, givenUp: [...result.givenUp], status };
     } catch (error) {
       if (!(error instanceof CommandTimeout)) throw error;
       throw new ApiError(
@@ -235,7 +243,8 @@ export class ResourceCatalog {
   #adoptSize(name: string, status: ResourceStatus | null): void {
     if (status === null || status.error !== null || status.size === 0) return;
     const definition = this.#store.definition(name);
-    if (definition && definition.sizeBytes !== status.size) {
+    // Devices never shrink: a smaller size is news from before the growth.
+    if (definition && definition.sizeBytes < status.size) {
       this.#store.save({ ...definition, sizeBytes: status.size });
     }
   }
@@ -262,6 +271,24 @@ export class ResourceCatalog {
       if (this.#changes.get(name) === settled) this.#changes.delete(name);
     }
   }
+}
+
+/** Why a PUT of what exists already is refused. A size from before a resize is told apart: nothing will ever match it. */
+function conflict(
+  existing: ResourceDefinition,
+  wanted: ResourceDefinition,
+  keys: readonly string[],
+): ApiError {
+  const [here, asked] = [formatSize(existing.sizeBytes), formatSize(wanted.sizeBytes)];
+  const sizes = keys.includes('size') ? ` (it has ${here}, the request says ${asked})` : '';
+  const isOlder = wanted.sizeBytes < existing.sizeBytes;
+  return new ApiError(
+    'already-exists',
+    `the resource "${existing.name}" exists and differs in ${keys.join(', ')}${sizes}`,
+    keys.length === 1 && isOlder
+      ? `Ask for ${here}: a device that has grown never shrinks.`
+      : 'Use PATCH for policies and /resize to grow, or delete the resource first (its data is kept).',
+  );
 }
 
 function hasCopyElsewhere(status: ResourceStatus): boolean {

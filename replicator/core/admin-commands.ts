@@ -41,9 +41,7 @@ export class AdminCommands {
       case 'verify':
         return answer(this.#core.verify.onCommand(command.action, command.repair));
       case 'resize':
-        return answer(
-          refuse('not-supported', 'online resize is not built yet', 'define a larger resource and copy'),
-        );
+        return this.#core.resize.command(command.sizeBytes, answer);
       case 'stop':
         return this.#stop(answer);
       default:

@@ -24,22 +24,43 @@ export { chunkBlocks } from './bitmap-chunk.ts';
 
 /** Ranges are in blocks; one that leaves the device is a bug of the caller and throws RangeError. */
 export class BlockBitmap {
-  readonly blockCount: number;
-  readonly chunkCount: number;
+  #blockCount: number;
   #countSet = 0;
   /** Chunks with anything marked. Exactly these are in `#full` or, otherwise, in `#partial`. */
-  readonly #dirty: ChunkSet;
-  readonly #full: ChunkSet;
+  #dirty: ChunkSet;
+  #full: ChunkSet;
   /** Never empty, never full. */
   readonly #partial = new Map<number, Chunk>();
 
   constructor(blockCount: number) {
     if (!Number.isSafeInteger(blockCount) || blockCount < 0)
       throw new RangeError(`block count ${blockCount}`);
-    this.blockCount = blockCount;
-    this.chunkCount = Math.ceil(blockCount / chunkBlocks);
+    this.#blockCount = blockCount;
     this.#dirty = new ChunkSet(this.chunkCount);
     this.#full = new ChunkSet(this.chunkCount);
+  }
+
+  get blockCount(): number {
+    return this.#blockCount;
+  }
+
+  get chunkCount(): number {
+    return Math.ceil(this.#blockCount / chunkBlocks);
+  }
+
+  /** The device has grown to that many blocks; none of the new ones is marked. */
+  grow(blockCount: number): void {
+    if (!Number.isSafeInteger(blockCount) || blockCount < this.#blockCount)
+      throw new RangeError(`from ${this.#blockCount} blocks to ${blockCount}`);
+    const last = this.chunkCount - 1;
+    const lastBlocks = last < 0 ? 0 : this.#blocksOf(last);
+    this.#blockCount = blockCount;
+    this.#dirty = this.#dirty.grown(this.chunkCount);
+    this.#full = this.#full.grown(this.chunkCount);
+    // The last chunk may have been cut short by the end of the device: full then, it no longer is.
+    if (last < 0 || !this.#full.has(last) || this.#blocksOf(last) === lastBlocks) return;
+    this.#full.delete(last);
+    this.#partial.set(last, chunkWith(0, lastBlocks));
   }
 
   /** How many blocks are marked. Constant time. */
@@ -318,6 +339,15 @@ class ChunkSet {
 
   clear(): void {
     this.#words = noWords;
+  }
+
+  /** The same members, with room for more. */
+  grown(chunkCount: number): ChunkSet {
+    const grown = new ChunkSet(chunkCount);
+    if (this.#words.length === 0) return grown;
+    grown.#words = new Uint32Array(Math.ceil(chunkCount / 32));
+    grown.#words.set(this.#words);
+    return grown;
   }
 
   /** The smallest member at or above `from`; -1 when there is none. */

@@ -24,6 +24,7 @@ import { InvariantError, Out } from './out.ts';
 import { OutOfSync } from './out-of-sync.ts';
 import type { Packet, Payload } from './packet.ts';
 import { PeerWrites } from './peer-writes.ts';
+import { Resize } from './resize.ts';
 import { ReadPath } from './read-path.ts';
 import { ReadRepair } from './read-repair.ts';
 import { ResyncPace } from './resync-pace.ts';
@@ -97,6 +98,7 @@ export class Core {
   readonly admin = new AdminCommands(this);
   readonly disks = new DiskKeeper(this);
   readonly verify = new Verify(this);
+  readonly resize = new Resize(this);
 
   #held: Held[] = [];
   #noDataSinceMs: number | null = null;
@@ -179,11 +181,13 @@ export class Core {
       case 'localWritten':
         return this.disk.onWritten(event.id, event.outcome);
       case 'localRead':
-        return this.disk.onRead(event.id, event.payload, event.hole);
+        return this.disk.onRead(event.id, event.payload, event.hole, event.holeBytes ?? null);
       case 'localFlushed':
         return this.disk.onFlushed(event.id, event.outcome);
       case 'localDigested':
         return this.disk.onDigested(event.id, event.digests);
+      case 'diskGrown':
+        return this.resize.onDiskGrown(event.id, event.outcome);
       case 'metadataCommitted':
         return this.meta.onCommitted(event.id);
       case 'linkUp':
@@ -225,6 +229,7 @@ export class Core {
     this.repairs.onTick();
     this.givingUp.onTick();
     this.deadlines.onTick();
+    this.resize.onTick();
     // What stood in the way of a checkpoint may have ended.
     if (this.log.waitingCount > 0) this.writes.pumpLog();
     this.#expireNoData();
@@ -346,6 +351,14 @@ export class Core {
     this.writes.onLogReplaced();
     this.peerWrites.onLogReplaced();
     return active;
+  }
+
+  /** The device has that many bytes from here on, which its record says and its backing has. */
+  growTo(sizeBytes: number): void {
+    this.options = { ...this.options, sizeBytes };
+    this.outOfSync.grow(sizeBytes);
+    this.epochs.grow(this.outOfSync.blockCount);
+    this.changed();
   }
 
   /** Both copies are equal: whatever a resync left behind is settled. */

@@ -36,6 +36,8 @@ export class DiskKeeper {
     const core = this.#core;
     const { image } = opened;
     core.meta.load(image.superblock);
+    // A growth that the definition has not heard of: the record is what the data is like.
+    if (image.superblock.sizeBytes > core.options.sizeBytes) core.growTo(image.superblock.sizeBytes);
     decodeInto(core.outOfSync, image);
     core.crashedPrimary = image.superblock.primary;
     if (!core.isMirrored) {

@@ -19,7 +19,10 @@ export type Effect =
       readonly payload: Payload | null;
       readonly noHole: boolean;
     }
-  /** -> localRead. `wantHole`: a range without allocated data may be answered as `hole`, without payload. */
+  /**
+   * -> localRead. `wantHole`: the answer may be about the beginning of the range only, either data (a shorter payload) or
+   * a part without allocated data (`hole`, without payload), in whole blocks; the rest is asked for again.
+   */
   | {
       readonly kind: 'readLocal';
       readonly id: number;
@@ -31,6 +34,11 @@ export type Effect =
   | { readonly kind: 'digestLocal'; readonly id: number; readonly offset: number; readonly length: number }
   /** -> localFlushed. Covers every write whose `localWritten` came before. May be merged with other waiting flushes. */
   | { readonly kind: 'flushLocal'; readonly id: number }
+  /**
+   * -> diskGrown. Room for a device of that many bytes: what it has more than the device has now reads as zeroes, on
+   * stable storage. One at a time; reads and writes of the device go on meanwhile.
+   */
+  | { readonly kind: 'growDisk'; readonly id: number; readonly sizeBytes: number }
   /** -> metadataCommitted, in order. A failure stops the process. */
   | { readonly kind: 'commit'; readonly id: number; readonly transaction: Transaction }
   | {

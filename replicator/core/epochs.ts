@@ -19,7 +19,7 @@ interface OpenEpoch {
 const openMax = 64;
 
 export class Epochs {
-  readonly #blockCount: number;
+  #blockCount: number;
   /** Oldest first; the last one is the current epoch. */
   #open: OpenEpoch[];
   #localStable = 0;
@@ -28,6 +28,12 @@ export class Epochs {
   constructor(blockCount: number) {
     this.#blockCount = blockCount;
     this.#open = [this.#newEpoch(1)];
+  }
+
+  /** The device has grown to that many blocks. */
+  grow(blockCount: number): void {
+    this.#blockCount = blockCount;
+    for (const { blocks } of this.#open) blocks.grow(blockCount);
   }
 
   get current(): number {

@@ -36,10 +36,13 @@ export type Event =
       readonly id: number;
       readonly payload: Payload | null;
       readonly hole: boolean;
+      /** Of a hole that begins the range and does not fill it: its length. */
+      readonly holeBytes?: number;
     }
   /** Null: the range could not be read. */
   | { readonly kind: 'localDigested'; readonly id: number; readonly digests: Digests | null }
   | { readonly kind: 'localFlushed'; readonly id: number; readonly outcome: DiskOutcome }
+  | { readonly kind: 'diskGrown'; readonly id: number; readonly outcome: DiskGrowth }
   | { readonly kind: 'metadataCommitted'; readonly id: number }
   /** An authenticated session with the peer is up; packets of it carry the same number. */
   | { readonly kind: 'linkUp'; readonly session: number }
@@ -78,5 +81,7 @@ export type ProbeOutcome =
 export type DiskOpenOutcome =
   | { readonly kind: 'opened'; readonly image: MetadataImage }
   | { readonly kind: 'refused'; readonly refusal: Refusal };
+
+export type DiskGrowth = { readonly kind: 'grown' } | { readonly kind: 'refused'; readonly refusal: Refusal };
 
 export type ClientOutcome = DeviceError | null;

@@ -88,6 +88,8 @@ export function describeVerdict(verdict: Verdict): string {
       return verdict.newest ? 'one disk, with the newest data' : 'no disk with the newest data';
     case 'fence':
       return `superseded Primary (${verdict.side}) steps down`;
+    case 'grow':
+      return `${verdict.side} grows to ${verdict.sizeBytes} bytes, then the handshake goes on`;
     case 'no-data':
     case 'split-brain':
     case 'unrelated-data':

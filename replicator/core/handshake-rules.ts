@@ -6,6 +6,7 @@
  */
 import { settleSplitBrain } from './after-split-brain.ts';
 import type { PeerState } from './packet.ts';
+import { isDeviceSize } from './vocabulary.ts';
 
 export type Side = 'self' | 'peer';
 
@@ -20,12 +21,16 @@ export type Verdict =
   | { readonly kind: 'no-data' }
   /** A Primary without a disk whose clients have seen data that this peer does not have. */
   | { readonly kind: 'fence'; readonly side: Side }
+  /** One side is smaller: it grows first, and then the handshake goes on. */
+  | { readonly kind: 'grow'; readonly side: Side; readonly sizeBytes: number }
   | { readonly kind: 'split-brain' }
   | { readonly kind: 'unrelated-data' }
   | { readonly kind: 'mismatch' };
 
 export const handshakeRules = [
   'size-mismatch',
+  'grow-self',
+  'grow-peer',
   'protocol-mismatch',
   'diskless-both',
   'diskless-self',
@@ -90,8 +95,39 @@ export function decideHandshake(
   peer: PeerState,
   selfSortsFirst: boolean,
 ): HandshakeDecision {
-  if (self.sizeBytes !== peer.sizeBytes) return { rule: 'size-mismatch', verdict: { kind: 'mismatch' } };
+  if (self.sizeBytes !== peer.sizeBytes) return decideSizes(self, peer, selfSortsFirst);
   if (self.protocol !== peer.protocol) return { rule: 'protocol-mismatch', verdict: { kind: 'mismatch' } };
+  return decideData(self, peer, selfSortsFirst);
+}
+
+/**
+ * A growth was cut short after one side had recorded it (resize.ts): the other side follows. Between replicas of one
+ * lineage only: two devices that were defined with different sizes are a mistake that no growth may hide.
+ */
+function decideSizes(self: PeerState, peer: PeerState, selfSortsFirst: boolean): HandshakeDecision {
+  const mismatch: HandshakeDecision = { rule: 'size-mismatch', verdict: { kind: 'mismatch' } };
+  const side: Side = self.sizeBytes < peer.sizeBytes ? 'self' : 'peer';
+  const [smaller, larger] = side === 'self' ? [self, peer] : [peer, self];
+  if (self.protocol !== peer.protocol || isDiskless(smaller) || !isDeviceSize(larger.sizeBytes))
+    return mismatch;
+  if (self.origin !== 'settled' || peer.origin !== 'settled' || !shareLineage(self, peer)) return mismatch;
+  const decision = decideData(self, peer, selfSortsFirst);
+  switch (decision.verdict.kind) {
+    case 'sync':
+      if (decision.verdict.fenceTarget) return decision;
+      break;
+    case 'in-sync':
+    case 'diskless':
+    case 'no-data':
+      break;
+    default:
+      return decision;
+  }
+  const verdict = { kind: 'grow', side, sizeBytes: larger.sizeBytes } as const;
+  return { rule: side === 'self' ? 'grow-self' : 'grow-peer', verdict };
+}
+
+function decideData(self: PeerState, peer: PeerState, selfSortsFirst: boolean): HandshakeDecision {
   if (isDiskless(self) || isDiskless(peer)) return decideDiskless(self, peer, selfSortsFirst);
   return decideWithDisks(self, peer, selfSortsFirst);
 }
@@ -182,11 +218,13 @@ function compareDifferent(self: PeerState, peer: PeerState): HandshakeDecision {
   if (self.bitmap.some((generation) => peer.bitmap.includes(generation))) {
     return { rule: 'bitmap-both', verdict: { kind: 'split-brain' } };
   }
-  const selfLine = new Set([self.current, ...self.bitmap, ...self.history]);
-  if ([peer.current, ...peer.bitmap, ...peer.history].some((generation) => selfLine.has(generation))) {
-    return { rule: 'history-both', verdict: { kind: 'split-brain' } };
-  }
+  if (shareLineage(self, peer)) return { rule: 'history-both', verdict: { kind: 'split-brain' } };
   return { rule: 'unrelated', verdict: { kind: 'unrelated-data' } };
+}
+
+function shareLineage(self: PeerState, peer: PeerState): boolean {
+  const selfLine = new Set([self.current, ...self.bitmap, ...self.history]);
+  return [peer.current, ...peer.bitmap, ...peer.history].some((generation) => selfLine.has(generation));
 }
 
 /** An operator's `discardMyData` resolves what the generations leave open, and nothing else. */

@@ -84,6 +84,9 @@ export class Inbound {
       case 'giveUpReply':
       case 'giveUpEnded':
         return core.givingUp.onPacket(packet);
+      case 'grow':
+      case 'grown':
+        return core.resize.onPacket(packet);
       case 'state':
       case 'bitmap':
       case 'syncStart':

@@ -10,7 +10,8 @@ import { RangeLocks } from './range-locks.ts';
 
 export type WrittenThen = (outcome: DiskOutcome) => void;
 export type DigestThen = (digests: Digests | null) => void;
-export type ReadThen = (payload: Payload | null, hole: boolean) => void;
+/** `holeBytes`: null when the hole is all of the range. */
+export type ReadThen = (payload: Payload | null, hole: boolean, holeBytes: number | null) => void;
 
 export class LocalDisk {
   readonly #out: Out;
@@ -78,8 +79,8 @@ export class LocalDisk {
     take(this.#writes, id, 'write')(outcome);
   }
 
-  onRead(id: number, payload: Payload | null, hole: boolean): void {
-    take(this.#reads, id, 'read')(payload, hole);
+  onRead(id: number, payload: Payload | null, hole: boolean, holeBytes: number | null): void {
+    take(this.#reads, id, 'read')(payload, hole, holeBytes);
   }
 
   onDigested(id: number, digests: Digests | null): void {

@@ -3,7 +3,7 @@
  * Persisted bits may be more than those in memory, never fewer outside the active extents (design.md, W4 and W12).
  */
 import { BlockBitmap } from './bitmap.ts';
-import { blocksTouched } from './blocks.ts';
+import { blockCountOf, blocksTouched } from './blocks.ts';
 import type { ActiveRange, ChunkImage } from './metadata.ts';
 import type { BlockRun } from './packet.ts';
 import { blockBytes, extentBytes } from './vocabulary.ts';
@@ -13,13 +13,20 @@ const extentsPerChunk = (chunkBlocks * blockBytes) / extentBytes;
 const blocksPerExtent = extentBytes / blockBytes;
 
 export class OutOfSync {
-  readonly blockCount: number;
   readonly bits: BlockBitmap;
   readonly #unsaved = new Set<number>();
 
   constructor(sizeBytes: number) {
-    this.blockCount = Math.ceil(sizeBytes / blockBytes);
-    this.bits = new BlockBitmap(this.blockCount);
+    this.bits = new BlockBitmap(blockCountOf(sizeBytes));
+  }
+
+  get blockCount(): number {
+    return this.bits.blockCount;
+  }
+
+  /** The device has grown. What it has more is the same on both nodes: nothing of it is marked. */
+  grow(sizeBytes: number): void {
+    this.bits.grow(blockCountOf(sizeBytes));
   }
 
   get blocks(): number {

@@ -140,6 +140,9 @@ export type Packet =
     }
   /** The receiver's data is to be overwritten from the sender. */
   | { readonly kind: 'invalidate' }
+  /** The receiver is to grow, and to answer when that is on record there; the sender's backing has grown already. */
+  | { readonly kind: 'grow'; readonly id: number; readonly sizeBytes: number }
+  | { readonly kind: 'grown'; readonly id: number; readonly refusal: Refusal | null }
   /** The sender compares both copies, from here on until `verifyEnd`. */
   | { readonly kind: 'verifyStart' }
   /** Hash this range. `mark`: say `verifyPoint` in the step that fixes what is hashed. */

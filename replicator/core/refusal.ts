@@ -24,6 +24,7 @@ export const refusalCodes = [
   'busy',
   'suspended',
   'not-supported',
+  'cannot-shrink',
   'backing-missing',
   'backing-too-small',
   'backing-not-ours',

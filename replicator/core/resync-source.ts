@@ -2,6 +2,7 @@
 import { blocksIn, blocksTouched, bytesOf, complement, digestsBytes, shiftRuns } from './blocks.ts';
 import type { Core } from './core.ts';
 import type { BlockRun, Digests, Payload } from './packet.ts';
+import { assert } from './out.ts';
 import type { ProgressMeter } from './progress-meter.ts';
 import { ResyncTally } from './resync-tally.ts';
 import { UnreadableBlocks } from './unreadable-blocks.ts';
@@ -98,19 +99,31 @@ export class ResyncSource {
     let failed = false;
     if (left === 0) return release();
     for (const { offset, length } of ranges) {
-      core.disk.read(offset, length, true, (payload, hole) => {
-        failed ||= !hole && payload === null;
-        if (!this.#ended) this.#noteRead(offset, length, hole || payload !== null);
-        if (!this.#ended && (hole || payload !== null)) {
-          core.send({ kind: 'resyncData', id, offset, length, zero: hole }, payload);
-          this.tally.copied(length, payload);
-          core.pace.onMoved(payload?.byteLength ?? 0);
-        }
+      this.#sendPieces(id, offset, offset + length, (isWhole) => {
+        failed ||= !isWhole;
         if (--left > 0) return;
         if (failed && !this.#ended) core.send({ kind: 'resyncFailed', id });
         release();
       });
     }
+  }
+
+  /** Data and holes of the range in turn, so that what is a hole here becomes one there. */
+  #sendPieces(id: number, offset: number, end: number, done: (isWhole: boolean) => void): void {
+    const core = this.#core;
+    if (this.#ended || offset === end) return done(true);
+    core.disk.read(offset, end - offset, true, (payload, hole, holeBytes) => {
+      const length = hole ? (holeBytes ?? end - offset) : (payload?.byteLength ?? 0);
+      if (!this.#ended) this.#noteRead(offset, length === 0 ? end - offset : length, length > 0);
+      if (length === 0) return done(false);
+      assert(length > 0 && offset + length <= end, `a read of ${end - offset} bytes answered ${length}`);
+      if (!this.#ended) {
+        core.send({ kind: 'resyncData', id, offset, length, zero: hole }, payload);
+        this.tally.copied(length, payload);
+        core.pace.onMoved(payload?.byteLength ?? 0);
+      }
+      this.#sendPieces(id, offset + length, end, done);
+    });
   }
 
   /**

@@ -14,6 +14,7 @@ import type { Superblock, Transaction } from './metadata.ts';
 import { settleLineage } from './metadata-keeper.ts';
 import type { Packet, Payload, PeerState } from './packet.ts';
 import { assert } from './out.ts';
+import type { Refusal } from './refusal.ts';
 import { comparesHashes } from './resync-method.ts';
 import { ResyncSource } from './resync-source.ts';
 import { SyncStart } from './sync-start.ts';
@@ -120,7 +121,8 @@ export class Session {
     const core = this.#core;
     const { connection } = core;
     if (connection.conn !== 'Connected' || connection.phase.kind !== 'settling') return;
-    if (this.#recordingLoss || core.solo.isBusy || core.roles.isChangingRole) return;
+    if (this.#recordingLoss || core.solo.isBusy || core.roles.isChangingRole || core.resize.isRecording)
+      return;
     const { early, sinceMs } = connection.phase;
     const sent = this.describeState();
     connection.phase = { kind: 'negotiating', sinceMs, sent };
@@ -187,6 +189,10 @@ export class Session {
       case 'fence':
         if (verdict.side === 'self') core.solo.fence(`rule ${rule}: the peer's data has moved on`);
         return;
+      case 'grow':
+        // The larger side waits here for the other one's new state.
+        if (verdict.side === 'self') core.resize.growForHandshake(connection.session, peer);
+        return;
       case 'split-brain':
         return this.#standApart(rule, 'split-brain');
       case 'unrelated-data':
@@ -198,11 +204,33 @@ export class Session {
     }
   }
 
+  /** This node has become as large as its peer: the handshake goes on with what it is now. */
+  onGrown(session: number, peer: PeerState): void {
+    const { connection } = this.#core;
+    if (connection.conn !== 'Connected' || connection.session !== session) return;
+    if (connection.phase.kind !== 'negotiating') return;
+    const sent = this.describeState();
+    connection.phase = { kind: 'negotiating', sinceMs: this.#core.out.nowMs, sent };
+    this.#core.send({ kind: 'state', state: sent });
+    this.#decide(connection, sent, peer);
+  }
+
+  /** It cannot become as large as its peer; an operator has to make room. */
+  onGrowthRefused({ reason, nextStep }: Refusal): void {
+    const { connection } = this.#core;
+    if (connection.conn === 'StandAlone') return;
+    this.#standApart(
+      'size-mismatch',
+      'mismatch',
+      `the peer's device has grown and this one cannot follow: ${reason} ${nextStep} Then connect.`,
+    );
+  }
+
   /** Both sides stop replicating, keep serving as they are, and wait for a decision (W7). */
-  #standApart(rule: string, because: StandAloneReason): void {
+  #standApart(rule: string, because: StandAloneReason, why = standApartReason(rule, because)): void {
     const core = this.#core;
     core.send({ kind: 'refused', rule });
-    core.lastError = standApartReason(rule, because);
+    core.lastError = why;
     core.out.log('error', core.lastError);
     this.close(because, 'TearDown', `handshake rule ${rule}`);
   }
@@ -482,6 +510,7 @@ export class Session {
     core.reads.onSessionEnded();
     core.roles.onSessionEnded();
     core.givingUp.onSessionEnded();
+    core.resize.onSessionEnded();
     core.changed();
     core.releaseHeld();
   }

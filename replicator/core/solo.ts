@@ -283,8 +283,10 @@ export class Solo {
     this.#state = { kind: 'recording' };
     core.disk.flush((outcome) => {
       if (outcome === 'failed') core.disks.fail('a flush of the backing device failed');
-      if (core.hasDisk) this.#recordShared();
-      else this.#finish();
+      if (core.hasDisk) return this.#recordShared();
+      // Still due when the disk is back, and whole.
+      this.#sharedIsDue = true;
+      this.#finish();
     });
   }
 

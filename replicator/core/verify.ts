@@ -109,6 +109,8 @@ export class Verify {
       );
     }
     if (!core.hasDisk) return refuse('no-disk', 'there is no disk attached', 'attach it first');
+    if (core.resize.isBusy)
+      return refuse('busy', 'the device is growing just now', 'look at the size, then try again');
     if (!this.#isPossible) {
       return refuse(
         'not-up-to-date',

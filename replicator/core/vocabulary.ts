@@ -61,6 +61,8 @@ export const blockBytes = 4096;
 export const digestBytes = 32;
 /** Unit of the activity log, in bytes. */
 export const extentBytes = 4 * 1024 * 1024;
+/** Largest device, in bytes: 16 TiB, for which the metadata has room. */
+export const maxDeviceBytes = 16 * 1024 ** 4;
 /** Largest payload of one write or one resync packet, in bytes (also the NBD payload limit). */
 export const maxPayloadBytes = 32 * 1024 * 1024;
 
@@ -69,4 +71,9 @@ export type Generation = bigint;
 
 export function formatGeneration(generation: Generation): string {
   return generation.toString(16).padStart(16, '0');
+}
+
+/** A size that a device can have: whole blocks, and room for them in the metadata. */
+export function isDeviceSize(sizeBytes: number): boolean {
+  return sizeBytes > 0 && sizeBytes <= maxDeviceBytes && sizeBytes % blockBytes === 0;
 }

@@ -12,6 +12,7 @@ import type { Stats } from 'node:fs';
 import type { AllocationExtent } from '../../nbd/block-device.ts';
 import { allocationExtents, isHoleWalk } from './allocation-map.ts';
 import type { SeekWalk } from './allocation-map.ts';
+import { zeroRange } from './backing-growth.ts';
 import type { FileIo, IoDone } from './file-io.ts';
 import { blockDeviceBytes } from './libc.ts';
 import type { Allocation } from './libc.ts';
@@ -38,6 +39,15 @@ export interface BackingStoreOptions {
   readonly io: FileIo;
   /** Monotonic milliseconds. */
   readonly nowMs: () => number;
+}
+
+/** A block device without room for the size that is asked for. */
+export class BackingTooSmall extends Error {
+  override readonly name = 'BackingTooSmall';
+
+  constructor(path: string, roomBytes: number, neededBytes: number) {
+    super(`${path} has ${roomBytes} bytes, the device needs ${neededBytes}`);
+  }
 }
 
 /** `null` is success. May be called before the method returns; exactly once. */
@@ -207,8 +217,9 @@ export class BackingStore {
   }
 
   /**
-   * Makes room for a larger device: extends a file, checks a block device. A file that was larger than the device
-   * keeps what it had there, so the new range is not known to be zero. Durable with the next flush.
+   * Makes room for a larger device: extends a file, or checks that a block device is large enough. What the backing had
+   * there before is replaced by zeroes, so that two replicas that grow stay equal. Durable with the next flush. Reads and
+   * writes of the device go on meanwhile. On an error the device stays as it is, and the store goes on working.
    */
   growTo(sizeBytes: number, done: StoreDone): void {
     if (this.#isRefused(done)) return;
@@ -216,23 +227,33 @@ export class BackingStore {
       done(new Error(`${this.path} cannot shrink from ${this.#sizeBytes} to ${sizeBytes} bytes`));
       return;
     }
-    const finish = (error: Error | null): void => {
+    const finish = this.#counted((error: Error | null) => {
       if (error === null) this.#sizeBytes = sizeBytes;
       done(error);
+    });
+    /** `usedBytes`: the backing's bytes up to there may hold something. */
+    const zeroUpTo = (usedBytes: number): void => {
+      const stopReason = (): Error | null => this.#refusal();
+      const range = { fd: this.#fd, io: this.#io, start: this.#sizeBytes, end: usedBytes, stopReason };
+      zeroRange(range, finish);
     };
     if (this.#kind === 'device') {
-      const room = blockDeviceBytes(this.#fd);
-      finish(room >= sizeBytes ? null : new Error(`${this.path} has ${room} bytes, not ${sizeBytes}`));
+      const room = attemptValue(() => blockDeviceBytes(this.#fd));
+      if (room instanceof Error) finish(room);
+      else if (room < sizeBytes) finish(new BackingTooSmall(this.path, room, sizeBytes));
+      else zeroUpTo(sizeBytes);
       return;
     }
-    fstat(
-      this.#fd,
-      this.#counted((error: Error | null, stats: Stats) => {
-        if (error !== null) finish(error);
-        else if (stats.size >= sizeBytes) finish(null);
-        else ftruncate(this.#fd, sizeBytes, this.#counted(finish));
-      }),
-    );
+    fstat(this.#fd, (error: Error | null, stats: Stats) => {
+      if (error !== null) finish(error);
+      else if (stats.size >= sizeBytes) zeroUpTo(sizeBytes);
+      else {
+        ftruncate(this.#fd, sizeBytes, (failure) => {
+          if (failure === null) zeroUpTo(stats.size);
+          else finish(failure);
+        });
+      }
+    });
   }
 
   /** Ends what is in flight, then gives the file up (and with it the lock). Flushes nothing. Resolves once, for all callers. */
@@ -474,6 +495,14 @@ function roundInward(start: number, end: number): { readonly start: number; read
     start: Math.ceil(start / trimGranularityBytes) * trimGranularityBytes,
     end: Math.floor(end / trimGranularityBytes) * trimGranularityBytes,
   };
+}
+
+function attemptValue<Value>(operation: () => Value): Value | Error {
+  try {
+    return operation();
+  } catch (error) {
+    return error instanceof Error ? error : new Error(String(error));
+  }
 }
 
 function attempt(operation: () => void): Error | null {

@@ -17,7 +17,6 @@ import { BlockDigests } from './block-digests.ts';
 import type { LocalIo } from './local-io.ts';
 
 export class CoreDevice implements BlockDevice {
-  readonly sizeBytes: number;
   readonly #core: Core;
   readonly #io: LocalIo;
   readonly #post: (event: Event) => void;
@@ -25,11 +24,15 @@ export class CoreDevice implements BlockDevice {
   readonly #latency = new LatencySampler(() => performance.now());
   #nextId = 1;
 
-  constructor(sizeBytes: number, core: Core, io: LocalIo, post: (event: Event) => void) {
-    this.sizeBytes = sizeBytes;
+  constructor(core: Core, io: LocalIo, post: (event: Event) => void) {
     this.#core = core;
     this.#io = io;
     this.#post = post;
+  }
+
+  /** As of now; it may grow, and is on record on both nodes when it does. */
+  get sizeBytes(): number {
+    return this.#core.options.sizeBytes;
   }
 
   read(offset: number, length: number, done: ReadDone): void {

@@ -46,20 +46,21 @@ export async function openResourceNode(
     await metadataStore.close();
     return result;
   };
-  if (recorded !== null && recorded.image.superblock.sizeBytes !== options.core.sizeBytes) {
-    const { sizeBytes } = recorded.image.superblock;
+  // Larger than defined: it has grown, and the definition has not heard of it. The other way round it is another device.
+  const sizeBytes = recorded?.image.superblock.sizeBytes ?? options.core.sizeBytes;
+  if (sizeBytes < options.core.sizeBytes) {
     return giveUp({
       ok: false,
       refusal: {
         code: 'metadata-foreign',
         reason: `The metadata in ${options.metadataPath} is of a device of ${sizeBytes} bytes, not ${options.core.sizeBytes}.`,
-        nextStep: 'Define the resource with its old size, or under another name.',
+        nextStep: 'Define the resource with its old size and then grow it, or define it under another name.',
       },
     });
   }
   const backing = await openBackingStore({
     path: options.backing.path,
-    sizeBytes: options.core.sizeBytes,
+    sizeBytes,
     create: options.backing.create,
     identity: content.identity,
     binding: recorded?.binding ?? null,
@@ -150,7 +151,7 @@ class Driver implements ResourceNode {
     this.#claim = claim;
     this.#core = new Core(options.core, { newGeneration });
     this.#io = new LocalIo(backing, (event) => this.#post(event));
-    this.device = new CoreDevice(options.core.sizeBytes, this.#core, this.#io, (event) => this.#post(event));
+    this.device = new CoreDevice(this.#core, this.#io, (event) => this.#post(event));
     this.#link = options.replication === null ? null : this.#createLink(options.replication);
   }
 
@@ -307,6 +308,8 @@ class Driver implements ResourceNode {
         return this.#io.digest(effect.id, effect.offset, effect.length);
       case 'flushLocal':
         return this.#io.flush(effect.id);
+      case 'growDisk':
+        return this.#io.grow(effect.id, effect.sizeBytes);
       case 'commit':
         return this.#metadata.commit(effect.transaction, () =>
           this.#post({ kind: 'metadataCommitted', id: effect.id }),
@@ -358,7 +361,7 @@ class Driver implements ResourceNode {
     await this.#io.close();
     const opened = await openBackingStore({
       path: this.#options.backing.path,
-      sizeBytes: this.#options.core.sizeBytes,
+      sizeBytes: this.#core.options.sizeBytes,
       create: false,
       identity: this.#claim.identity,
       binding: this.#claim.binding,

@@ -1,7 +1,8 @@
 /** The core's local reads, writes and flushes on the backing store, and their answers as events. */
-import type { Event } from '../core/event.ts';
+import type { DiskGrowth, Event } from '../core/event.ts';
 import type { MirrorOp } from '../core/packet.ts';
 import { blockBytes } from '../core/vocabulary.ts';
+import { BackingTooSmall } from './backing-store.ts';
 import type { BackingStore } from './backing-store.ts';
 import { DigestQueue } from './block-digests.ts';
 
@@ -47,14 +48,19 @@ export class LocalIo {
   read(id: number, offset: number, length: number, wantHole: boolean): void {
     const { store } = { store: this.#store };
     if (store === null) return this.#post({ kind: 'localRead', id, payload: null, hole: false });
-    const readData = (): void =>
-      store.read(offset, length, (error, data) =>
+    const readData = (lengthBytes: number): void =>
+      store.read(offset, lengthBytes, (error, data) =>
         this.#post({ kind: 'localRead', id, payload: error === null ? data : null, hole: false }),
       );
-    if (!wantHole) return readData();
-    store.isHole(offset, length, (error, hole) => {
-      if (error === null && hole) this.#post({ kind: 'localRead', id, payload: null, hole: true });
-      else readData();
+    if (!wantHole) return readData(length);
+    store.blockStatus(offset, length, 1, (error, [first]) => {
+      if (error !== null || first === undefined) return readData(length);
+      // Some file systems have smaller blocks than ours; one that is a hole in part is data.
+      const blocks = first.lengthBytes / blockBytes;
+      const holeBytes = first.lengthBytes < length ? Math.floor(blocks) * blockBytes : length;
+      if (first.hole && holeBytes > 0)
+        return this.#post({ kind: 'localRead', id, payload: null, hole: true, holeBytes });
+      readData(Math.min(length, Math.ceil(blocks) * blockBytes));
     });
   }
 
@@ -72,6 +78,22 @@ export class LocalIo {
     this.#store.flush(done);
   }
 
+  /** Room for a larger device, on stable storage when it is answered. A failed flush fails the store, as ever. */
+  grow(id: number, sizeBytes: number): void {
+    const { store } = { store: this.#store };
+    const answer = (error: Error | null): void =>
+      this.#post({
+        kind: 'diskGrown',
+        id,
+        outcome: error === null ? { kind: 'grown' } : refusedGrowth(error),
+      });
+    if (store === null) return answer(gone);
+    store.growTo(sizeBytes, (error) => {
+      if (error === null) store.flush(answer);
+      else answer(error);
+    });
+  }
+
   /** Not to be used any more; what is under way still answers. */
   detach(): void {
     const store = this.#store;
@@ -87,6 +109,22 @@ export class LocalIo {
     this.detach();
     await this.#closing;
   }
+}
+
+function refusedGrowth(error: Error): DiskGrowth {
+  const isTooSmall = error instanceof BackingTooSmall;
+  return {
+    kind: 'refused',
+    refusal: {
+      code: isTooSmall ? 'backing-too-small' : 'backing-failed',
+      reason: isTooSmall
+        ? `${error.message}.`
+        : `the backing device could not be enlarged: ${error.message}.`,
+      nextStep: isTooSmall
+        ? 'Extend the block device on both nodes, then grow.'
+        : 'Check the space and the disk under it, then try again.',
+    },
+  };
 }
 
 const gone = new Error('the backing device is detached');

@@ -102,4 +102,6 @@ export const packetTypes: Readonly<Record<PacketKind, number>> = {
   giveUpReply: 0x45,
   giveUpEnded: 0x46,
   resyncLimit: 0x50,
+  grow: 0x58,
+  grown: 0x59,
 };

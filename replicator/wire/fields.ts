@@ -103,6 +103,8 @@ const refusalCodeCodes = codeTable<RefusalCode>({
   suspended: 33,
   'verify-running': 40,
   'no-verify': 41,
+  // Apart from the others, which are given out one after the other.
+  'cannot-shrink': 88,
 });
 
 /** One byte of count, then the generations. */

@@ -364,6 +364,32 @@ export const packetBodies: { readonly [Kind in PacketKind]: PacketBody<Kind> } =
     write: (writer, packet) => writer.bool(packet.paused),
     read: (reader) => ({ kind: 'resyncPause', paused: reader.bool('paused') }),
   },
+  grow: {
+    ...exactly(16),
+    write(writer, packet) {
+      writer.u64(packet.id);
+      writer.u64(packet.sizeBytes);
+    },
+    read(reader) {
+      const id = reader.u64('id');
+      return { kind: 'grow', id, sizeBytes: reader.u64('sizeBytes') };
+    },
+  },
+  grown: {
+    bodyBytesMin: 9,
+    bodyBytesMax: 9 + fields.refusalBytesMax,
+    payloadBytesMax: 0,
+    write(writer, packet) {
+      writer.u64(packet.id);
+      writer.bool(packet.refusal !== null);
+      if (packet.refusal !== null) fields.writeRefusal(writer, packet.refusal);
+    },
+    read(reader) {
+      const id = reader.u64('id');
+      const isRefused = reader.bool('refused');
+      return { kind: 'grown', id, refusal: isRefused ? fields.readRefusal(reader) : null };
+    },
+  },
   resyncLimit: {
     ...exactly(17),
     write(writer, packet) {

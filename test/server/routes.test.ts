@@ -325,6 +325,51 @@ test('a resize that the data plane reports is kept in the definition', async (t)
   plane.change('r0', { size: 2 * 1024 ** 3 });
   t.is(store.definition('r0')?.sizeBytes, 2 * 1024 ** 3);
   t.is((await send('PUT', '/v1/resources/r0', { ...mirroredBody, size: '2GiB' })).statusCode, 200);
+  // News from before the growth that comes late.
+  plane.change('r0', { size: 1024 ** 3 });
+  t.is(store.definition('r0')?.sizeBytes, 2 * 1024 ** 3);
+});
+
+test('the answer to a resize comes when the definition has the new size', async (t) => {
+  const { send, plane, store } = await testApp(t);
+  await send('PUT', '/v1/resources/r0', mirroredBody);
+  plane.refresh = (name) => {
+    const status = plane.status(name);
+    return Promise.resolve(status === null ? null : { ...status, size: 3 * 1024 ** 3 });
+  };
+  t.is((await send('POST', '/v1/resources/r0/resize', { size: '3GiB' })).statusCode, 200);
+  t.is(store.definition('r0')?.sizeBytes, 3 * 1024 ** 3);
+});
+
+test('PUT with the size from before a resize: refused, and told which size fits', async (t) => {
+  const { send, plane } = await testApp(t);
+  await send('PUT', '/v1/resources/r0', mirroredBody);
+  plane.change('r0', { size: 2 * 1024 ** 3 });
+  const older = (await send('PUT', '/v1/resources/r0', mirroredBody)).json<{
+    code: string;
+    detail: string;
+  }>();
+  t.is(older.code, 'already-exists');
+  t.regex(older.detail, /has 2GiB, the request says 1GiB.*Ask for 2GiB/);
+  const larger = (await send('PUT', '/v1/resources/r0', { ...mirroredBody, size: '4GiB' })).json<{
+    detail: string;
+  }>();
+  t.regex(larger.detail, /has 2GiB, the request says 4GiB.*\/resize/);
+});
+
+test('PUT over kept data that is larger than asked for: refused, and nothing is left running', async (t) => {
+  const { send, plane, store } = await testApp(t);
+  const start = plane.start.bind(plane);
+  plane.start = async (definition) => {
+    const result = await start(definition);
+    plane.change(definition.name, { size: 2 * 1024 ** 3 });
+    return result;
+  };
+  const refused = await send('PUT', '/v1/resources/r0', mirroredBody);
+  t.is(refused.statusCode, 409);
+  t.is(refused.json<{ code: string }>().code, 'metadata-foreign');
+  t.deepEqual(plane.stopped, ['r0']);
+  t.is(store.definition('r0'), null);
 });
 
 test('metrics: node and resource, gone with the resource', async (t) => {

@@ -75,7 +75,7 @@ function counts(copy: SimNode, other: SimNode): boolean {
 /** Identical copies: what both disks hold once nothing is under way. Does not rest on the table of differences. */
 export function checkIdentical(cluster: Cluster): void {
   const [{ name, disk }, { name: otherName, disk: other }] = cluster.nodes;
-  for (let sector = 0; sector < disk.sectorCount; sector++) {
+  for (let sector = 0; sector < disk.visible.length; sector++) {
     if (disk.visible[sector] === other.visible[sector]) continue;
     const block = Math.floor(sector / sectorsPerBlock);
     if (disk.faults.corrupt.has(block) || other.faults.corrupt.has(block)) continue;

@@ -14,6 +14,7 @@ import type { ClientRequest, MakeCore } from './sim-node.ts';
 import type { CoreOptions } from '../../replicator/core/options.ts';
 import type { World } from './world.ts';
 import type { Decision } from '../../replicator/core/decision.ts';
+import type { Superblock } from '../../replicator/core/metadata.ts';
 import type { Packet } from '../../replicator/core/packet.ts';
 import { checkFlush, checkNow, checkWrite } from './checkers.ts';
 import type { Coverage } from './coverage.ts';
@@ -22,12 +23,21 @@ import type { Coverage } from './coverage.ts';
 export type NodeCoreOptions = Omit<CoreOptions, 'nodeName' | 'peerName' | 'sizeBytes'>;
 
 /** What the two disks hold at first. */
-export type FirstData = 'both-empty' | 'one-has-data' | 'both-have-data';
+export type FirstData =
+  | 'both-empty'
+  | 'one-has-data'
+  | 'both-have-data'
+  /** Of one generation, and neither of them whole. */
+  | 'neither-whole'
+  /** Of generations that have an ancestor in common and nothing else. */
+  | 'parted-long-ago';
 
 export interface ClusterOptions {
   readonly sizeBytes: number;
   /** By so much the second disk is larger: a definition that does not fit. */
   readonly extraBytes: number;
+  /** By so much both can grow. */
+  readonly roomBytes: number;
   readonly firstData: FirstData;
   readonly cores: readonly [NodeCoreOptions, NodeCoreOptions];
   readonly clockSpeeds: readonly [number, number];
@@ -76,7 +86,7 @@ export class Cluster {
     this.world = world;
     this.coverage = coverage;
     this.#options = options;
-    this.expectations = new Expectations(options.sizeBytes / sectorBytes);
+    this.expectations = new Expectations((options.sizeBytes + options.roomBytes) / sectorBytes);
     this.network = new SimNetwork(world, {
       delayMs: options.networkDelayMs,
       connectIntervalMs: 200,
@@ -85,7 +95,8 @@ export class Cluster {
     });
     const makeNode = (nodeName: string, peerName: string, index: 0 | 1): SimNode => {
       const sizeBytes = options.sizeBytes + index * options.extraBytes;
-      const disk = new SimDisk(world, nodeName, sizeBytes, { latencyMs: options.diskLatencyMs });
+      const { diskLatencyMs: latencyMs, roomBytes } = options;
+      const disk = new SimDisk(world, nodeName, sizeBytes, { latencyMs, roomBytes });
       const metadata = new SimMetadata(
         world,
         nodeName,
@@ -124,8 +135,10 @@ export class Cluster {
       onFlushed: (node, records, issuedAtMs) => checkFlush(this, node, records, issuedAtMs),
       // Protocol A and B rely on the Primary's own disk: without a whole one, what is acknowledged may be on its way only.
       isPromise: (node) => this.protocol === 'C' || node.status()?.diskState === 'UpToDate',
-      onAttached: (node) => {
-        if (this.split && this.firstMissing(node) !== null) this.expectations.loseEverything();
+      onAttached: () => {
+        // A target of a resync shows what the other copy holds.
+        if (this.split && this.nodes.some((one) => this.firstMissing(one) !== null))
+          this.expectations.loseEverything();
       },
       onError: (node, kind, outcome) => this.#onError(node, kind, outcome),
     });
@@ -143,6 +156,7 @@ export class Cluster {
     if (firstData === 'both-empty') return;
     // Before the first handshake nobody may count on a second copy.
     this.#faults.push({ fault: 'operator', node: null });
+    if (firstData === 'neither-whole' || firstData === 'parted-long-ago') return this.#fillRecords(firstData);
     const filled = firstData === 'both-have-data' ? this.nodes : [this.world.prng.pick(this.nodes)];
     for (const node of filled) {
       const record = this.expectations.issue('write', 0, sizeBytes / sectorBytes);
@@ -150,6 +164,19 @@ export class Cluster {
       node.disk.replace(new Uint32Array(sizeBytes / sectorBytes).fill(record.value));
       const superblock = { ...node.metadata.superblock, origin: 'created-with-data' } as const;
       node.metadata.replace({ superblock, active: [], chunks: [] });
+    }
+  }
+
+  /** Records of an earlier life, of disks that hold nothing. */
+  #fillRecords(firstData: 'neither-whole' | 'parted-long-ago'): void {
+    const ancestor = this.world.prng.bits64();
+    for (const { metadata } of this.nodes) {
+      const fresh = { ...metadata.superblock, origin: 'settled' } as const;
+      const superblock: Superblock =
+        firstData === 'neither-whole'
+          ? { ...fresh, current: ancestor, disk: 'Inconsistent' }
+          : { ...fresh, history: [ancestor], disk: 'UpToDate' };
+      metadata.replace({ superblock, active: [], chunks: [] });
     }
   }
 

@@ -37,7 +37,7 @@ export class Differences {
   constructor(world: World, copies: readonly [Copy, Copy]) {
     this.#world = world;
     this.#copies = copies;
-    this.blockCount = copies[0].disk.sectorCount / sectorsPerBlock;
+    this.blockCount = copies[0].disk.visible.length / sectorsPerBlock;
     const extentCount = Math.ceil(this.blockCount / blocksPerExtent);
     this.#isDifferent = new Uint8Array(this.blockCount);
     this.#differing = new Uint32Array(extentCount);

@@ -6,7 +6,6 @@ import type { MetadataImage, Superblock } from '../../replicator/core/metadata.t
 import type { Cluster } from './cluster.ts';
 import { freshSuperblock } from './cluster.ts';
 import type { Prng } from './prng.ts';
-import { sectorBytes } from './sim-disk.ts';
 import type { SimNode } from './sim-node.ts';
 
 export type Swap = 'new-disk' | 'foreign-disk' | 'old-disk';
@@ -59,7 +58,8 @@ export class DiskSwaps {
 
   #make(what: Swap, node: SimNode, other: SimNode, prng: Prng): OldCopy | null {
     const { sectorCount } = node.disk;
-    const sizeBytes = sectorCount * sectorBytes;
+    // As an operator defines it: as large as the one that is there.
+    const { sizeBytes } = other.metadata.superblock;
     const none = { active: [], chunks: [] };
     if (what === 'new-disk') {
       const superblock = freshSuperblock(prng, sizeBytes);

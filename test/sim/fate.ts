@@ -43,6 +43,7 @@ export const actions = [
   'foreign-disk',
   'old-disk',
   'claim-primary',
+  'grow',
 ] as const;
 export type Action = (typeof actions)[number];
 
@@ -91,6 +92,7 @@ export class Fate {
     const { network, nodes } = this.#cluster;
     network.heal();
     for (const node of nodes) {
+      node.dieInStep(null);
       node.thaw();
       this.#cluster.repairDisk(node);
     }
@@ -201,9 +203,27 @@ export class Fate {
         network.cut('reset');
         cluster.claimsPrimary = true;
         return this.#repairLater(prng, () => network.healCut());
+      case 'grow':
+        return this.#grow(node, prng);
       default:
         return action satisfies never;
     }
+  }
+
+  /** In the middle of it something happens, more often than chance would have it. */
+  #grow(node: SimNode, prng: Prng): void {
+    const cluster = this.#cluster;
+    const sizeBytes = (node.status()?.sizeBytes ?? 0) + prng.between(1, 500) * 4096;
+    const what = prng.pick(['cut', 'kill', 'nothing', 'nothing'] as const);
+    cluster.world.trace(() => `-- ${node.name} is to grow to ${sizeBytes} bytes`);
+    node.command({ kind: 'resize', sizeBytes });
+    const victim = prng.pick(cluster.nodes);
+    cluster.world.after(prng.int(200), () => {
+      if (!this.#running || what === 'nothing') return;
+      if (what === 'cut') return this.#cut(prng);
+      cluster.kill(victim);
+      this.#startLater(victim, prng);
+    });
   }
 
   #cut(prng: Prng): void {

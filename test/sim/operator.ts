@@ -133,7 +133,8 @@ export class Operator {
     if (cluster.swapped === node) return;
     const missing = cluster.firstMissing(node);
     if (missing !== null) {
-      if (cluster.isOnlyFaultDeathOf(other)) {
+      // Under protocol B it may have arrived and be on its way to the disk.
+      if (cluster.isOnlyFaultDeathOf(other) && (cluster.protocol !== 'B' || node.disk.isIdle)) {
         cluster.world.violation(
           'survivor',
           `${other.name} died, and ${node.name} lacks sector ${missing}: ${cluster.expectations.explain(missing)}`,

@@ -9,7 +9,7 @@ import {
   alwaysDisconnect,
 } from '../../replicator/core/after-split-brain.ts';
 import type { CoreOptions } from '../../replicator/core/options.ts';
-import type { ClusterOptions, NodeCoreOptions } from './cluster.ts';
+import type { ClusterOptions, FirstData, NodeCoreOptions } from './cluster.ts';
 import { actions } from './fate.ts';
 import type { Action, FateOptions } from './fate.ts';
 import { Prng } from './prng.ts';
@@ -54,7 +54,9 @@ const chances: Partial<Record<Action, number>> = {
 export function planHistory(seed: bigint, shortening: Shortening = unshortened): Plan {
   const prng = new Prng(seed ^ 0x5eedn);
   const kind = prng.chance(0.01) ? 'mismatch' : 'pair';
-  const some = actions.filter((action) => prng.chance(chances[action] ?? usualChance));
+  const some = actions.filter((action) => action !== 'grow' && prng.chance(chances[action] ?? usualChance));
+  // Drawn apart, so that histories without growth stay what they were.
+  const grows = kind === 'pair' && new Prng(seed ^ 0x6702n).chance(0.25);
   const networkDelayMs = prng.pick([0.2, 2, 20]);
   const diskLatencyMs = prng.pick([0.5, 5, 30]);
   const metadataDelayMs = prng.pick([1, 10, 60]);
@@ -65,15 +67,15 @@ export function planHistory(seed: bigint, shortening: Shortening = unshortened):
   const requestMs = thinkMs / 2 + diskLatencyMs / 2 + networkDelayMs;
   const faultsMs = Math.min(40_000, Math.max(5_000, Math.round((operations * requestMs * 1.4) / workers)));
   const cores = planCores(kind, prng);
-  const dice = prng.int(100);
+  const dice = prng.int(1000);
   const plan: Plan = {
     kind,
     faultsMs,
     cluster: {
       sizeBytes: prng.pick([6, 6, 10, 36]) * mebibyte,
+      roomBytes: grows ? 8 * mebibyte : 0,
       extraBytes: kind === 'mismatch' && cores[0].protocol === cores[1].protocol ? mebibyte : 0,
-      firstData:
-        kind === 'mismatch' || dice >= 6 ? 'both-empty' : dice < 4 ? 'one-has-data' : 'both-have-data',
+      firstData: kind === 'mismatch' ? 'both-empty' : planFirstData(dice),
       ...{ networkDelayMs, diskLatencyMs, metadataDelayMs },
       cores,
       clockSpeeds: [prng.pick([1, 1, 1, 1, 2, 0.5]), prng.pick([1, 1, 1, 1, 2, 0.5])],
@@ -81,13 +83,20 @@ export function planHistory(seed: bigint, shortening: Shortening = unshortened):
       client: { workers, thinkMs, hotSpots: prng.between(1, 8), hugeTrims: prng.chance(0.3) },
     },
     fate: {
-      actions: some,
+      actions: grows ? [...some, 'grow'] : some,
       intervalMs: Math.round(faultsMs / prng.pick([5, 15, 40])),
       repairMs: prng.pick([300, 2000, 6000]),
       keep: null,
     },
   };
   return shortened(plan, shortening);
+}
+
+function planFirstData(dice: number): FirstData {
+  if (dice < 40) return 'one-has-data';
+  if (dice < 60) return 'both-have-data';
+  if (dice < 67) return 'neither-whole';
+  return dice < 74 ? 'parted-long-ago' : 'both-empty';
 }
 
 function planCores(kind: Plan['kind'], prng: Prng): readonly [NodeCoreOptions, NodeCoreOptions] {
@@ -120,7 +129,7 @@ function planCores(kind: Plan['kind'], prng: Prng): readonly [NodeCoreOptions, N
     ...(prng.chance(0.1) ? planPolicies(prng) : {}),
     activityLogExtents: prng.pick([7, 40, 1237]),
     onPeerLoss: prng.chance(0.5) ? 'suspend' : 'continue',
-    peerTimeoutMs: prng.pick([600, 1_000, 3_000]),
+    peerTimeoutMs: prng.pick([1_000, 1_500, 3_000]),
     resyncWindowBytes: prng.pick([512 * 1024, 8 * mebibyte]),
     resyncWindowBusyBytes: prng.pick([64 * 1024, 512 * 1024]),
   };

@@ -97,6 +97,8 @@ function settle(cluster: Cluster, fate: Fate): void {
   cluster.checkAlways();
   checkIdentical(cluster);
   checkEmpty(cluster);
+  if (nodes[0].status()?.sizeBytes !== nodes[1].status()?.sizeBytes)
+    world.violation('identical', `well, but of different sizes: ${cluster.describe()}`);
   if (nodes.some((node) => node.status()?.peer?.outOfSyncBytes !== 0)) {
     world.violation('identical', `well, but something is out of sync: ${cluster.describe()}`);
   }

@@ -39,6 +39,8 @@ export class SimClient {
   readonly #options: ClientOptions;
   readonly #listener: ClientListener;
   readonly #spots: readonly number[];
+  /** Of the device, as it was told when it attached. */
+  #sectorCount: number;
   #node: SimNode | null = null;
   #running = true;
   /** Workers with a request under way. */
@@ -59,6 +61,7 @@ export class SimClient {
     this.#expectations = expectations;
     this.#options = options;
     this.#listener = listener;
+    this.#sectorCount = options.sectorCount;
     this.#spots = Array.from({ length: options.hotSpots }, () => this.#prng.int(options.sectorCount));
   }
 
@@ -105,6 +108,7 @@ export class SimClient {
     this.detach();
     this.#world.trace(() => `the client attaches to ${node.name}`);
     this.#node = node;
+    this.#sectorCount = (node.status()?.sizeBytes ?? 0) / sectorBytes;
     this.#listener.onAttached(node);
     node.setClients(1);
   }
@@ -128,12 +132,12 @@ export class SimClient {
     else if (dice < 85) this.#flush(node);
     else if (dice < 92) this.#write(node, 'zeroes', ...this.#range());
     else if (this.#options.hugeTrims && dice === 99 && this.#prng.chance(0.3))
-      this.#write(node, 'trim', 0, this.#options.sectorCount);
+      this.#write(node, 'trim', 0, this.#sectorCount);
     else this.#write(node, 'trim', ...this.#range());
   }
 
   #range(): [first: number, count: number] {
-    const { sectorCount } = this.#options;
+    const sectorCount = this.#sectorCount;
     // Mostly whole blocks, as file systems write them; sometimes odd sectors, rarely more than an extent.
     const dice = this.#prng.int(200);
     const isOdd = dice < 40;
@@ -216,7 +220,7 @@ export class SimClient {
   /** Reads the whole device; calls `done` when all of it has been checked. */
   verify(node: SimNode, done: () => void): void {
     const since = this.#expectations.readIssued();
-    const { sectorCount } = this.#options;
+    const sectorCount = (node.status()?.sizeBytes ?? 0) / sectorBytes;
     let left = Math.ceil(sectorCount / verifySectors);
     for (let first = 0; first < sectorCount; first += verifySectors) {
       const count = Math.min(verifySectors, sectorCount - first);

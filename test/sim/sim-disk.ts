@@ -83,6 +83,8 @@ interface UnflushedWrite extends DiskWrite {
 export interface DiskOptions {
   /** Operations take up to this long. */
   readonly latencyMs: number;
+  /** Beyond the device, for it to grow. */
+  readonly roomBytes?: number;
 }
 
 export interface DiskListener {
@@ -91,8 +93,12 @@ export interface DiskListener {
 }
 
 export class SimDisk {
+  /** Of the device as it was at first; faults keep to these. */
   readonly sectorCount: number;
+  /** With the room that it may grow into. */
   readonly visible: Uint32Array;
+  /** So far it has grown. */
+  readySectors: number;
   readonly stable: Uint32Array;
   readonly faults: DiskFaults;
   listener: DiskListener | null = null;
@@ -108,6 +114,8 @@ export class SimDisk {
   readonly #inFlight: DiskWrite[] = [];
   /** Answers meant for an earlier process are not given. */
   #process = 0;
+  /** Operations of the present process that have not been answered. */
+  #underWay = 0;
   #failing = false;
 
   constructor(world: World, name: string, sizeBytes: number, options: DiskOptions) {
@@ -116,8 +124,9 @@ export class SimDisk {
     this.#name = name;
     this.#options = options;
     this.sectorCount = sizeBytes / sectorBytes;
-    this.visible = new Uint32Array(this.sectorCount);
-    this.stable = new Uint32Array(this.sectorCount);
+    this.visible = new Uint32Array(this.sectorCount + (options.roomBytes ?? 0) / sectorBytes);
+    this.stable = this.visible.slice();
+    this.readySectors = this.sectorCount;
     this.faults = new DiskFaults(world, this.sectorCount);
   }
 
@@ -125,9 +134,9 @@ export class SimDisk {
     return this.#failing;
   }
 
-  /** No write is under way. */
+  /** Nothing is under way. */
   get isIdle(): boolean {
-    return this.#inFlight.length === 0;
+    return this.#underWay === 0;
   }
 
   write(
@@ -160,7 +169,7 @@ export class SimDisk {
     this.#later(() => {
       const failed =
         this.#failing || this.faults.takeFailure('read') || this.faults.isUnreadable(first, count);
-      done(failed ? null : this.visible.slice(first, first + count));
+      done(failed ? null : imageOf(this.visible, first, count));
     });
   }
 
@@ -180,6 +189,19 @@ export class SimDisk {
     });
   }
 
+  /** What lies between the device, of `fromBytes`, and its new end reads as zeroes then; false: it has failed. */
+  grow(fromBytes: number, toBytes: number, done: (isGrown: boolean) => void): void {
+    this.#later(() => {
+      const [first, end] = [fromBytes / sectorBytes, toBytes / sectorBytes];
+      if (this.#failing || end > this.visible.length) return done(false);
+      this.readySectors = Math.max(this.readySectors, end);
+      this.visible.fill(0, first, end);
+      this.stable.fill(0, first, end);
+      this.#changed({ first, count: end - first, sectors: null, value: 0 });
+      done(true);
+    });
+  }
+
   fail(): void {
     this.#failing = true;
   }
@@ -192,6 +214,7 @@ export class SimDisk {
 
   kill(): void {
     this.#process++;
+    this.#underWay = 0;
     for (const write of this.#inFlight) {
       const fate = this.#prng.int(3);
       if (fate === 0) this.#applyWhole(write);
@@ -217,17 +240,23 @@ export class SimDisk {
   replace(sectors: Uint32Array): void {
     this.powerCut();
     this.repair();
-    this.visible.set(sectors);
-    this.stable.set(sectors);
+    this.readySectors = this.visible.length;
+    for (const image of [this.visible, this.stable]) {
+      image.fill(0);
+      image.set(sectors);
+    }
     this.version++;
-    this.listener?.onChanged(0, this.sectorCount);
+    this.listener?.onChanged(0, this.visible.length);
   }
 
   #later(run: () => void): void {
+    this.#underWay++;
     const process = this.#process;
     const usualMs = this.#prng.chance(0.3) ? 0 : (this.#prng.int(1000) / 1000) * this.#options.latencyMs;
     this.#world.after(this.faults.delay(usualMs), () => {
-      if (process === this.#process) run();
+      if (process !== this.#process) return;
+      this.#underWay--;
+      run();
     });
   }
 
@@ -313,8 +342,10 @@ export class SimDisk {
     const first = offset / sectorBytes;
     const count = length / sectorBytes;
     const isValid = Number.isInteger(first) && Number.isInteger(count) && first >= 0 && count > 0;
-    if (!isValid || first + count > this.sectorCount) {
-      throw new Error(`${this.#name}: range ${offset}+${length} of ${this.sectorCount * sectorBytes} bytes`);
+    if (!isValid || first + count > this.visible.length) {
+      throw new Error(
+        `${this.#name}: range ${offset}+${length} of ${this.visible.length * sectorBytes} bytes`,
+      );
     }
     return first;
   }
@@ -323,6 +354,25 @@ export class SimDisk {
 function part(write: DiskWrite, skip: number, count: number): DiskWrite {
   const sectors = write.sectors?.subarray(skip, skip + count) ?? null;
   return { first: write.first + skip, count, sectors, value: write.value };
+}
+
+/** Nobody writes to what was read, so that all that is empty can be this. */
+let zeroes = new Uint32Array(4096);
+
+export function isAllZero(sectors: Uint32Array): boolean {
+  return sectors.buffer === zeroes.buffer || isZero(sectors, 0, sectors.length);
+}
+
+/** Most of a device is empty: that is not worth a copy. */
+function imageOf(sectors: Uint32Array, first: number, count: number): Uint32Array {
+  if (!isZero(sectors, first, count)) return sectors.slice(first, first + count);
+  if (zeroes.length < count) zeroes = new Uint32Array(2 * count);
+  return zeroes.subarray(0, count);
+}
+
+function isZero(sectors: Uint32Array, first: number, count: number): boolean {
+  for (let sector = first; sector < first + count; sector++) if (sectors[sector] !== 0) return false;
+  return true;
 }
 
 /** Up to this many sectors, a loop is faster than the call that does the same. */

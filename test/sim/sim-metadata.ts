@@ -155,7 +155,7 @@ export class SimMetadata {
     if (superblock.current === 0n) this.#bad('current generation zero');
     if (superblock.history.length > maxHistory) this.#bad('history too long');
     if (superblock.bitmap.length > maxBitmapGenerations) this.#bad('too many bitmap generations');
-    if (superblock.sizeBytes !== this.#superblock.sizeBytes) this.#bad('size changed');
+    if (superblock.sizeBytes < this.#superblock.sizeBytes) this.#bad('the device shrinks');
   }
 
   #bad(what: string): void {

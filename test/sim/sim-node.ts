@@ -19,7 +19,7 @@ import type { DiskState, Generation } from '../../replicator/core/vocabulary.ts'
 import type { Coverage } from './coverage.ts';
 import { describe } from './describe.ts';
 import type { Prng } from './prng.ts';
-import { SimDigests, SimPayload } from './sim-disk.ts';
+import { isAllZero, sectorBytes, SimDigests, SimPayload } from './sim-disk.ts';
 import type { SimDisk } from './sim-disk.ts';
 import type { SimMetadata } from './sim-metadata.ts';
 import type { Host, SimNetwork } from './sim-network.ts';
@@ -86,6 +86,7 @@ interface PendingCommand {
   readonly done: (result: CommandResult | 'gone') => void;
 }
 
+const sectorsPerBlock = 8;
 const latencyKinds = {
   clientWrite: 'write',
   clientRead: 'read',
@@ -178,8 +179,8 @@ export class SimNode implements Host {
     this.#end();
   }
 
-  /** Dies in the middle of carrying out what some step soon asks for. */
-  dieInStep(how: Death): void {
+  /** Dies in the middle of carrying out what some step soon asks for; null: no longer. */
+  dieInStep(how: Death | null): void {
     this.#death = how;
   }
 
@@ -328,8 +329,22 @@ export class SimNode implements Host {
     this.#working = false;
   }
 
+  #traceEvent(event: Event): void {
+    this.#world.trace(() => `${this.name} <- ${describe(event)}`);
+  }
+
+  #traceEffect(effect: Effect): void {
+    if (effect.kind === 'statusChanged' || effect.kind === 'publishState') return;
+    this.#world.trace(() => `${this.name}    ${describe(effect)}`);
+  }
+
+  #traceDeath(effect: Effect): void {
+    this.#world.trace(() => `-- ${this.name} dies before: ${describe(effect)}`);
+  }
+
   #step(core: SimulatedCore, event: Event): void {
-    if (event.kind !== 'tick') this.#world.trace(() => `${this.name} <- ${describe(event)}`);
+    // Without closures where nobody looks: this is the hottest place of all.
+    if (this.#world.isTraced && event.kind !== 'tick') this.#traceEvent(event);
     let effects: readonly Effect[];
     try {
       effects = core.step(event);
@@ -341,13 +356,11 @@ export class SimNode implements Host {
     for (const effect of effects) {
       if (left-- <= 0 && this.#death !== null) {
         const how = this.#death;
-        this.#world.trace(() => `-- ${this.name} dies before: ${describe(effect)}`);
+        if (this.#world.isTraced) this.#traceDeath(effect);
         this.#listener.onDeath(this, how);
       }
       if (core !== this.#core) return;
-      if (effect.kind !== 'statusChanged' && effect.kind !== 'publishState') {
-        this.#world.trace(() => `${this.name}    ${describe(effect)}`);
-      }
+      if (this.#world.isTraced) this.#traceEffect(effect);
       this.#options.coverage.onEffect(core, effect);
       this.#carryOut(effect);
     }
@@ -374,7 +387,11 @@ export class SimNode implements Host {
         });
       case 'flushLocal':
         return this.disk.flush((outcome) => this.#tell({ kind: 'localFlushed', id: effect.id, outcome }));
+      case 'growDisk':
+        return this.#growDisk(effect.id, effect.sizeBytes);
       case 'commit':
+        if ((effect.transaction.superblock?.sizeBytes ?? 0) > this.disk.readySectors * sectorBytes)
+          this.#world.violation('contract', `${this.name} records a size that its disk does not have`);
         return this.metadata.commit(effect.transaction, () =>
           this.#tell({ kind: 'metadataCommitted', id: effect.id }),
         );
@@ -423,9 +440,30 @@ export class SimNode implements Host {
   }
 
   #onRead(effect: Extract<Effect, { kind: 'readLocal' }>, sectors: Uint32Array | null): void {
-    const hole = effect.wantHole && sectors !== null && sectors.every((stamp) => stamp === 0);
-    const payload = hole || sectors === null ? null : new SimPayload(sectors);
-    this.#tell({ kind: 'localRead', id: effect.id, payload, hole });
+    const answer = (payload: SimPayload | null, holeBytes?: number): void =>
+      this.#tell({
+        ...{ kind: 'localRead', id: effect.id, payload, hole: holeBytes !== undefined },
+        ...(holeBytes === undefined ? {} : { holeBytes }),
+      });
+    if (sectors === null) return answer(null);
+    if (!effect.wantHole) return answer(new SimPayload(sectors));
+    // One piece at a time, of data or of a hole, in blocks.
+    const isHole = (from: number): boolean => isAllZero(sectors.subarray(from, from + sectorsPerBlock));
+    let end = sectorsPerBlock;
+    while (end < sectors.length && isHole(end) === isHole(0)) end += sectorsPerBlock;
+    end = Math.min(end, sectors.length);
+    answer(
+      isHole(0) ? null : new SimPayload(sectors.subarray(0, end)),
+      isHole(0) ? end * sectorBytes : undefined,
+    );
+  }
+
+  #growDisk(id: number, sizeBytes: number): void {
+    this.disk.grow(this.status()?.sizeBytes ?? 0, sizeBytes, (isGrown) => {
+      const refusal = { code: 'backing-failed', reason: 'it is broken', nextStep: 'repair it' } as const;
+      const outcome = isGrown ? ({ kind: 'grown' } as const) : ({ kind: 'refused', refusal } as const);
+      this.#tell({ kind: 'diskGrown', id, outcome });
+    });
   }
 
   #probe(id: number): void {

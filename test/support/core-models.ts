@@ -38,8 +38,10 @@ export class StampDigests implements Digests {
 
 /** `visible` is what reads see; `stable` what is left after a loss of power. */
 export class DiskModel {
-  readonly visible: Uint32Array;
-  readonly stable: Uint32Array;
+  visible: Uint32Array;
+  stable: Uint32Array;
+  /** Blocks that it can grow to. */
+  roomBlocks = Infinity;
   /** Written since the last flush that covered it, with the value written. */
   #unflushed: { readonly block: number; readonly stamp: number }[] = [];
   failWrites = false;
@@ -99,6 +101,19 @@ export class DiskModel {
     return 'ok';
   }
 
+  /** What lies beyond the device, of `fromBlock` blocks, reads as zeroes; false when there is no room. */
+  grow(fromBlock: number, toBlock: number): boolean {
+    if (this.isBroken || toBlock > this.roomBlocks) return false;
+    const count = Math.max(toBlock, this.visible.length);
+    for (const which of ['visible', 'stable'] as const) {
+      const grown = new Uint32Array(count);
+      grown.set(this[which]);
+      grown.fill(0, fromBlock, toBlock);
+      this[which] = grown;
+    }
+    return true;
+  }
+
   losePower(): void {
     this.visible.set(this.stable);
     this.#unflushed = [];
@@ -111,12 +126,29 @@ export class DiskModel {
   }
 
   differences(other: DiskModel): readonly number[] {
-    const blocks: number[] = [];
-    this.visible.forEach((stamp, block) => {
-      if (stamp !== other.visible[block]) blocks.push(block);
-    });
-    return blocks;
+    const count = Math.max(this.visible.length, other.visible.length);
+    // What only one of them has was prepared for a growth that did not come; nobody has written there.
+    const differs = (block: number): boolean => (this.visible[block] ?? 0) !== (other.visible[block] ?? 0);
+    return Array.from({ length: count }, (_, block) => block).filter(differs);
   }
+}
+
+/** As the shell answers: what is asked for with `wantHole` in pieces, the first one of data or of a hole. */
+export function readAnswer(
+  disk: DiskModel,
+  {
+    offset,
+    length,
+    wantHole,
+  }: { readonly offset: number; readonly length: number; readonly wantHole: boolean },
+): { readonly payload: Stamps | null; readonly hole: boolean; readonly holeBytes?: number } {
+  const payload = disk.read(offset, length);
+  if (payload === null || !wantHole) return { payload, hole: false };
+  const { values } = payload;
+  const hole = values[0] === 0;
+  const other = values.findIndex((stamp) => (stamp === 0) !== hole);
+  const piece = new Stamps(other === -1 ? values : values.slice(0, other));
+  return hole ? { payload: null, hole, holeBytes: piece.byteLength } : { payload: piece, hole };
 }
 
 export class MetadataModel {
@@ -154,7 +186,10 @@ export class MetadataModel {
     if (transaction === undefined) throw new Error('nothing to commit');
     this.commits++;
     this.durable.push(transaction);
-    if (transaction.superblock !== undefined) this.superblock = transaction.superblock;
+    if (transaction.superblock !== undefined) {
+      if (transaction.superblock.sizeBytes < this.superblock.sizeBytes) throw new Error('the device shrinks');
+      this.superblock = transaction.superblock;
+    }
     for (const range of transaction.deactivate ?? []) {
       if (!this.#active.delete(key(range)))
         throw new Error(`${key(range)} is deactivated, and is not active`);

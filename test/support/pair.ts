@@ -1,8 +1,9 @@
 /** Pairs of cores in states that many tests begin with, and commands in short. */
 import type { Command } from '../../replicator/core/command.ts';
 import type { CommandResult } from '../../replicator/core/refusal.ts';
-import type { Name, PairOptions } from './two-cores.ts';
-import { TwoCores } from './two-cores.ts';
+import { blockBytes } from '../../replicator/core/vocabulary.ts';
+import type { Name, PairOptions, Request } from './two-cores.ts';
+import { blocksPerExtent, TwoCores } from './two-cores.ts';
 
 export const promote: Command = { kind: 'promote', force: false, dryRun: false };
 export const promoteByForce: Command = { ...promote, force: true };
@@ -15,6 +16,9 @@ export const disconnect: Command = { kind: 'disconnect' };
 export const attach: Command = { kind: 'attach' };
 export const detach: Command = { kind: 'detach', force: false };
 export const detachByForce: Command = { kind: 'detach', force: true };
+/** By two extents and a block, so that an extent is cut short by the new end. */
+export const grownBlocks = 10 * blocksPerExtent + 1;
+export const grow: Command = { kind: 'resize', sizeBytes: grownBlocks * blockBytes };
 export const stop: Command = { kind: 'stop' };
 export const invalidate: Command = { kind: 'resync', action: 'invalidate' };
 export const invalidatePeer: Command = { kind: 'resync', action: 'invalidate-peer' };
@@ -69,6 +73,16 @@ export function summary(pair: TwoCores, name: Name): string {
   const { role, diskState, peer, splitBrain } = pair.status(name);
   const link = peer === null ? '-' : `${peer.connection} ${peer.replication} ${peer.role}/${peer.diskState}`;
   return `${role}/${diskState} ${link}${splitBrain ? ' split-brain' : ''}`;
+}
+
+/** Bytes of the device as its clients on this node would be told. */
+export function sizeOf(pair: TwoCores, name: Name): number {
+  return pair.core(name).options.sizeBytes;
+}
+
+/** Writes the last block of the device, as large as it is by now. */
+export function writeLast(pair: TwoCores, name: Name, stamp: number): Request {
+  return pair.write(name, sizeOf(pair, name) / blockBytes - 1, stamp, { fua: true });
 }
 
 export const mirroringPrimary = 'Primary/UpToDate Connected Established Secondary/UpToDate';

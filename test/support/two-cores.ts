@@ -17,7 +17,7 @@ import type { ClientLatency } from '../../replicator/core/resync-rate.ts';
 import { noLatency } from '../../replicator/core/resync-rate.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
 import { blockBytes, extentBytes } from '../../replicator/core/vocabulary.ts';
-import { DiskModel, MetadataModel, StampDigests, Stamps } from './core-models.ts';
+import { DiskModel, MetadataModel, readAnswer, StampDigests, Stamps } from './core-models.ts';
 
 export type Name = 'a' | 'b';
 export const names: readonly Name[] = ['a', 'b'];
@@ -35,6 +35,7 @@ export type StepKind =
   | 'linkDown'
   | 'probe'
   | 'openDisk'
+  | 'growDisk'
   | `packet:${Packet['kind']}`;
 
 interface Waiting {
@@ -348,7 +349,7 @@ export class TwoCores {
   lostBlocks(name: Name): readonly number[] {
     const { visible } = this.#nodes[name].disk;
     return [...this.#allowed]
-      .filter(([block, allowed]) => !allowed.some(({ stamp }) => stamp === visible[block]))
+      .filter(([block, allowed]) => !allowed.some(({ stamp }) => stamp === (visible[block] ?? 0)))
       .map(([block]) => block);
   }
 
@@ -429,9 +430,8 @@ export class TwoCores {
         });
       case 'readLocal':
         return this.#later(node, 'read', null, () => {
-          const payload = node.disk.read(effect.offset, effect.length);
-          const hole = effect.wantHole && payload !== null && payload.values.every((stamp) => stamp === 0);
-          this.#tell(node, { kind: 'localRead', id: effect.id, payload: hole ? null : payload, hole });
+          const answer = readAnswer(node.disk, effect);
+          this.#tell(node, { kind: 'localRead', id: effect.id, ...answer });
         });
       case 'digestLocal':
         return this.#later(node, 'digest', null, () => {
@@ -446,7 +446,11 @@ export class TwoCores {
           this.#tell(node, { kind: 'localFlushed', id: effect.id, outcome });
         });
       }
+      case 'growDisk':
+        return this.#later(node, 'growDisk', null, () => this.#growDisk(node, effect.id, effect.sizeBytes));
       case 'commit':
+        if ((effect.transaction.superblock?.sizeBytes ?? 0) > node.disk.visible.length * blockBytes)
+          throw new Error(`${node.name} records a size that its disk does not have`);
         node.metadata.issue(effect.transaction);
         return this.#later(node, 'commit', `commit ${node.name}`, () => {
           node.metadata.commitNext();
@@ -495,6 +499,15 @@ export class TwoCores {
       default:
         return effect satisfies never;
     }
+  }
+
+  #growDisk(node: Node, id: number, sizeBytes: number): void {
+    const before = (node.core?.options.sizeBytes ?? 0) / blockBytes;
+    const refusal = { code: 'backing-too-small', reason: 'it is full', nextStep: 'extend it' } as const;
+    const outcome = node.disk.grow(before, sizeBytes / blockBytes)
+      ? ({ kind: 'grown' } as const)
+      : ({ kind: 'refused', refusal } as const);
+    this.#tell(node, { kind: 'diskGrown', id, outcome });
   }
 
   #openDisk(node: Node, id: number): void {

@@ -231,6 +231,18 @@ const kinds: { readonly [Kind in PacketKind]: readonly GoldenPacket[] } = {
   giveUpRequest: [{ name: 'giveUpRequest', packet: { kind: 'giveUpRequest', id: 24 } }],
   giveUpReply: [{ name: 'giveUpReply', packet: { kind: 'giveUpReply', id: 24, granted: true } }],
   giveUpEnded: [{ name: 'giveUpEnded', packet: { kind: 'giveUpEnded' } }],
+  grow: [{ name: 'grow', packet: { kind: 'grow', id: 24, sizeBytes: 10 * 1024 ** 3 } }],
+  grown: [
+    { name: 'grown', packet: { kind: 'grown', id: 24, refusal: null } },
+    {
+      name: 'grown-refused',
+      packet: {
+        kind: 'grown',
+        id: 25,
+        refusal: { code: 'backing-too-small', reason: 'b', nextStep: 'c' },
+      },
+    },
+  ],
 };
 
 export const goldenPackets: readonly GoldenPacket[] = Object.values(kinds).flat();

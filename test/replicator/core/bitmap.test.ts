@@ -186,6 +186,46 @@ for (const [what, bytes] of malformed) {
   });
 }
 
+test('bitmap: a device that grows keeps its marks, has no others, and takes new ones', (t) => {
+  const sizes = fc.array(fc.oneof(fc.nat(3), fc.nat(100), fc.nat(2 * chunkBlocks)), { maxLength: 4 });
+  const first = fc.oneof(fc.constant(0), fc.nat(2 * chunkBlocks));
+  const count = fc.oneof(fc.nat(3), fc.nat(2 * chunkBlocks));
+  fc.assert(
+    fc.property(fc.nat(2 * chunkBlocks), sizes, fc.array(fc.tuple(first, count)), (size, growth, ranges) => {
+      let blocks = size;
+      const bitmap = new BlockBitmap(blocks);
+      const model = new Uint8Array(size + growth.reduce((sum, more) => sum + more, 0));
+      for (const more of [...growth, 0]) {
+        for (const [from, length] of ranges) {
+          const start = Math.min(from, blocks);
+          const end = Math.min(start + length, blocks);
+          bitmap.setRange(start, end - start);
+          model.fill(1, start, end);
+        }
+        blocks += more;
+        bitmap.grow(blocks);
+        t.is(bitmap.blockCount, blocks);
+        t.is(
+          bitmap.countSet,
+          model.reduce((sum, flag) => sum + flag, 0),
+        );
+        const again = new BlockBitmap(blocks);
+        for (const chunk of bitmap.dirtyChunks()) {
+          t.true(again.decodeChunk(chunk, bitmap.encodeChunk(chunk) ?? new Uint8Array(0)));
+        }
+        t.deepEqual([...again.runs()], [...bitmap.runs()]);
+        t.true(
+          [...bitmap.runs()].every((run) => model.subarray(run.first, run.first + run.count).every(Boolean)),
+        );
+      }
+      bitmap.clearRange(0, blocks);
+      return bitmap.isEmpty && [...bitmap.runs()].length === 0;
+    }),
+    { numRuns: 60 },
+  );
+  t.throws(() => new BlockBitmap(5).grow(4), { instanceOf: RangeError });
+});
+
 test('bitmap: an image for a chunk the device does not have is refused', (t) => {
   const bitmap = new BlockBitmap(300);
   for (const chunk of [-1, 1, 0.5]) t.false(bitmap.decodeChunk(chunk, Uint8Array.of(2, 0, 0)));

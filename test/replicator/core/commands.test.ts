@@ -13,6 +13,7 @@ import {
   disconnect,
   failover,
   flushed,
+  grow,
   inShort,
   invalidate,
   invalidatePeer,
@@ -123,13 +124,25 @@ const commands: Readonly<Record<string, Command>> = {
   resume,
   verify: { kind: 'verify', action: 'start', repair: true },
   'verify stop': { kind: 'verify', action: 'stop', repair: true },
-  resize: { kind: 'resize', sizeBytes: 1 },
+  resize: grow,
 };
 
 type Expected = Readonly<Partial<Record<keyof typeof commands, string>>>;
 
 /** What is answered in each state, on one of the nodes; what is not named is `ok`. */
-const always: Expected = { resize: 'not-supported', 'verify stop': 'no-verify' };
+const always: Expected = { 'verify stop': 'no-verify' };
+const resizeAnswers: Readonly<Record<string, string>> = {
+  ...{ 'primary b': 'not-primary', 'primary with a client b': 'not-primary' },
+  ...{ 'cut a': 'not-connected', 'cut b': 'not-connected', 'split brain b': 'not-connected' },
+  ...{ 'disconnected a': 'not-connected', 'disconnected b': 'not-connected', 'never met a': 'not-connected' },
+  ...{ 'b is a target a': 'resync-running', 'b is a target b': 'resync-running' },
+  ...{
+    'b is a target of the Primary a': 'resync-running',
+    'b is a target of the Primary b': 'resync-running',
+  },
+  ...{ 'a is diskless a': 'no-disk', 'a is diskless and Primary a': 'no-disk' },
+  ...{ 'a is diskless and cut off a': 'no-disk' },
+};
 const noResync: Expected = { pause: 'no-resync', resume: 'no-resync' };
 const table: readonly [keyof typeof states, Name, Expected][] = [
   ['connected', 'a', { ...noResync, 'connect --discard': 'already-connected', attach: 'already-attached' }],
@@ -326,7 +339,8 @@ for (const [state, name, expected] of table) {
       const asked = pair.command(name, command);
       pair.settle();
       answers[verb] = inShort(asked.result);
-      wanted[verb] = { ...always, ...expected }[verb] ?? 'ok';
+      const resize = resizeAnswers[`${state} ${name}`] ?? 'ok';
+      wanted[verb] = { ...always, resize, ...expected }[verb] ?? 'ok';
     }
     t.deepEqual(answers, wanted);
   });

@@ -8,14 +8,17 @@ import {
   demote,
   failover,
   flushed,
+  grow,
   inShort,
   invalidate,
   mirroring,
   promote,
   promoteByForce,
   run,
+  sizeOf,
   stop,
   summary,
+  writeLast,
 } from '../../support/pair.ts';
 import type { Name } from '../../support/two-cores.ts';
 import { blocksPerExtent, names, TwoCores } from '../../support/two-cores.ts';
@@ -116,6 +119,36 @@ const histories: readonly History[] = [
       (pair) => pair.write('a', 2, 4, { fua: true }),
     ],
   },
+  {
+    name: 'the device grows while clients write',
+    begin: flushed,
+    parts: [
+      (pair) => writeLast(pair, 'a', 2),
+      (pair) => {
+        pair.command('a', grow);
+        pair.write('a', 1, 3);
+      },
+      (pair) => writeLast(pair, 'a', 4),
+      (pair) => pair.cutLink(),
+      (pair) => writeLast(pair, 'a', 5),
+      (pair) => pair.healLink(),
+      (pair) => writeLast(pair, 'a', 6),
+    ],
+  },
+  {
+    name: 'the link is lost while the device grows, and the Primary goes on',
+    begin: flushed,
+    parts: [
+      (pair) => {
+        pair.command('a', grow);
+        pair.steps(6);
+        pair.cutLink();
+      },
+      (pair) => writeLast(pair, 'a', 2),
+      (pair) => pair.healLink(),
+      (pair) => writeLast(pair, 'a', 3),
+    ],
+  },
 ];
 
 for (const history of histories) {
@@ -140,6 +173,7 @@ for (const history of histories) {
             recover(pair);
             t.deepEqual(pair.differences(), [], what);
             t.deepEqual(pair.lostBlocks('a'), [], what);
+            t.is(sizeOf(pair, 'a'), sizeOf(pair, 'b'), what);
             t.regex(summary(pair, 'a'), /\/UpToDate Connected Established \w+\/UpToDate$/, what);
           }
         }
@@ -178,6 +212,7 @@ for (const history of histories) {
           const what = `${fault} of ${victim} after ${after} steps`;
           t.deepEqual(pair.differences(), [], what);
           t.deepEqual(pair.lostBlocks('a'), [], what);
+          t.is(sizeOf(pair, 'a'), sizeOf(pair, 'b'), what);
           t.regex(summary(pair, 'a'), /\/UpToDate Connected Established \w+\/UpToDate$/, what);
         }
       }

@@ -66,6 +66,16 @@ test('an epoch that completes more writes than it began is a bug', (t) => {
   t.throws(() => epochs.localDone(epochs.current), { message: /more local writes/ });
 });
 
+test('a device that grows: what was unstable before stays so, and the new area counts', (t) => {
+  const epochs = new Epochs(8);
+  epochs.begin(7 * 4096, 4096);
+  epochs.grow(20);
+  epochs.begin(19 * 4096, 4096);
+  epochs.close();
+  epochs.begin(12 * 4096, 4096);
+  t.deepEqual(drained(epochs), [7, 12, 19]);
+});
+
 test('epochs without writes leave nothing to remember, however many flushes there are', (t) => {
   const epochs = new Epochs(100);
   for (let flush = 1; flush <= 1000; flush++) t.is(epochs.close(), flush);

@@ -51,7 +51,57 @@ type Row = readonly [
 
 /** Self sorts first. The verdict in short: kind, then what it says. */
 const rows: readonly Row[] = [
-  ['devices of different size', { sizeBytes: 4096 }, {}, 'size-mismatch', 'mismatch'],
+  ['a new device of another size', { ...fresh, sizeBytes: 4096 }, {}, 'size-mismatch', 'mismatch'],
+  [
+    'different sizes, and nothing in common',
+    { sizeBytes: 4096 },
+    { current: 7n },
+    'size-mismatch',
+    'mismatch',
+  ],
+  ['different sizes and protocols', { sizeBytes: 4096, protocol: 'A' }, {}, 'size-mismatch', 'mismatch'],
+  ['the smaller one has no disk', { sizeBytes: 4096, ...diskless }, {}, 'size-mismatch', 'mismatch'],
+  ['a size that no device has', {}, { sizeBytes: 2 ** 50 }, 'size-mismatch', 'mismatch'],
+  ['a size of broken blocks', {}, { sizeBytes: 2 ** 30 + 512 }, 'size-mismatch', 'mismatch'],
+  ['this one missed the growth', { sizeBytes: 4096 }, {}, 'grow-self', 'grow self 1048576'],
+  ['the peer missed the growth', {}, { sizeBytes: 4096 }, 'grow-peer', 'grow peer 1048576'],
+  [
+    'this one missed the growth, and went on alone',
+    { sizeBytes: 4096, ...ahead, role: 'Primary', exposed: 2n },
+    {},
+    'grow-self',
+    'grow self 1048576',
+  ],
+  [
+    'this one missed the growth, and is long behind',
+    { sizeBytes: 4096 },
+    { current: 5n, history: [1n] },
+    'grow-self',
+    'grow self 1048576',
+  ],
+  ['the one that has grown lost its disk', { sizeBytes: 4096 }, diskless, 'grow-self', 'grow self 1048576'],
+  [
+    'this one missed the growth, and is not whole',
+    { sizeBytes: 4096, disk: 'Inconsistent' },
+    { disk: 'Inconsistent' },
+    'grow-self',
+    'grow self 1048576',
+  ],
+  ['grown, and both have written', { sizeBytes: 4096, ...ahead }, elsewhere, 'bitmap-both', 'split-brain'],
+  [
+    'grown, both have written, and the larger gives way',
+    { sizeBytes: 4096, ...ahead },
+    { ...elsewhere, discardMyData: true },
+    'grow-self',
+    'grow self 1048576',
+  ],
+  [
+    'this one missed the growth, and was superseded',
+    { sizeBytes: 4096, role: 'Primary', exposed: 1n },
+    { ...ahead, role: 'Primary', exposed: 2n },
+    'bitmap-peer',
+    'sync peer fence',
+  ],
   ['different protocols', { protocol: 'A' }, {}, 'protocol-mismatch', 'mismatch'],
 
   ['neither has a disk', diskless, { disk: 'Failed' }, 'diskless-both', 'diskless'],
@@ -466,6 +516,18 @@ property('data that was there before is never overwritten unasked', (a, b, { ver
 });
 
 property(
+  'devices of different size never meet before one has grown, and none shrinks',
+  (a, b, { verdict }) => {
+    if (verdict.kind === 'grow') {
+      const [smaller, larger] = verdict.side === 'self' ? [a, b] : [b, a];
+      return verdict.sizeBytes === larger.sizeBytes && smaller.sizeBytes < larger.sizeBytes;
+    }
+    if (a.sizeBytes === b.sizeBytes) return true;
+    return verdict.kind !== 'in-sync' && (verdict.kind !== 'sync' || verdict.fenceTarget);
+  },
+);
+
+property(
   'data is thrown away only where both nodes say which, and never for want of a common past',
   (a, b, decision) => {
     if (!/^after-sb-.pri-discard/.test(decision.rule)) return true;
@@ -506,6 +568,8 @@ function inShort({ verdict }: HandshakeDecision): string {
       return verdict.newest ? 'diskless newest' : 'diskless';
     case 'fence':
       return `fence ${verdict.side}`;
+    case 'grow':
+      return `grow ${verdict.side} ${verdict.sizeBytes}`;
     case 'no-data':
     case 'split-brain':
     case 'unrelated-data':
@@ -524,8 +588,8 @@ function mirrored({ rule, verdict }: HandshakeDecision): HandshakeDecision {
   if (verdict.kind === 'sync') {
     return { rule: other, verdict: { ...verdict, source: verdict.source === 'self' ? 'peer' : 'self' } };
   }
-  if (verdict.kind === 'fence') {
-    return { rule: other, verdict: { kind: 'fence', side: verdict.side === 'self' ? 'peer' : 'self' } };
+  if (verdict.kind === 'fence' || verdict.kind === 'grow') {
+    return { rule: other, verdict: { ...verdict, side: verdict.side === 'self' ? 'peer' : 'self' } };
   }
   return { rule: other, verdict };
 }

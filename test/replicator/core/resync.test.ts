@@ -387,3 +387,54 @@ function nextPath(taken: readonly number[], widths: readonly number[]): number[]
   }
   return null;
 }
+
+test('data and holes of one request travel in pieces, and nothing is proven before all are written', (t) => {
+  const pair = behind([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  pair.cutLink();
+  pair.settle();
+  for (const block of [0, 1, 2, 5, 6, 8, 9]) pair.zeroes('a', block);
+  pair.settle();
+  const releaseData = pair.hold('packet:resyncData', 'b');
+  pair.healLink();
+  pair.settle();
+  const pieces = pair.sent('a').filter((packet) => packet.kind === 'resyncData');
+  t.deepEqual(
+    pieces.map(({ offset, length, zero }) => [offset / 4096, length / 4096, zero]),
+    [
+      [0, 3, true],
+      [3, 2, false],
+      [5, 2, true],
+      [7, 1, false],
+      [8, 2, true],
+    ],
+  );
+  const releaseWrite = pair.hold('write', 'b', () => pair.disk('b').visible[7] === 2);
+  releaseData();
+  pair.settle();
+  t.deepEqual(pair.marked('b'), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  t.true(pair.isWaiting('write', 'b'));
+  releaseWrite();
+  pair.settle();
+  t.is(summary(pair, 'a'), mirroringPrimary);
+  t.deepEqual(pair.differences(), []);
+});
+
+test('a source that can read only the beginning of a request: the rest of it is asked for again', (t) => {
+  const pair = behind([2, 3, 4]);
+  pair.cutLink();
+  pair.settle();
+  pair.zeroes('a', 2);
+  pair.settle();
+  pair.healLink();
+  const release = pair.hold('read', 'a', () => pair.sent('a').some((packet) => packet.kind === 'resyncData'));
+  pair.settle();
+  pair.disk('a').failReads = true;
+  release();
+  pair.settle();
+  t.true(pair.sent('a').some(({ kind }) => kind === 'resyncFailed'));
+  t.deepEqual(pair.marked('b'), [3, 4]);
+  pair.disk('a').failReads = false;
+  pair.tick(500);
+  t.is(summary(pair, 'a'), mirroringPrimary);
+  t.deepEqual(pair.differences(), []);
+});

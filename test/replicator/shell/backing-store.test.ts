@@ -1,9 +1,10 @@
 /** Bytes, zeroes and holes on real files, on disk and in memory. */
-import { statSync, truncateSync } from 'node:fs';
+import { appendFileSync, statSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
 import { BackingStore } from '../../../replicator/shell/backing-store.ts';
+import { faultyFileIo } from '../../../replicator/shell/fault-io.ts';
 import { systemFileIo } from '../../../replicator/shell/file-io.ts';
 import type { FileIo } from '../../../replicator/shell/file-io.ts';
 import { SystemCallError } from '../../../replicator/shell/libc.ts';
@@ -297,22 +298,58 @@ test('slow writes, seeks and punches move to the thread pool and still give the 
   await handle.close();
 });
 
-test('growing extends the file, and never shrinks it', async (t) => {
+test('growing extends the file by a hole, and never shrinks it', async (t) => {
   const [root = ''] = temporaryRoots;
   const store = await storeIn(t, root);
+  t.is(await fill(store, 8 * mebibyte - 4096, 4096, 3), null);
+  const before = allocatedBytes(store);
   t.is(await outcome((done) => store.growTo(16 * mebibyte, done)), null);
   t.is(statSync(store.path).size, 16 * mebibyte);
+  t.is(allocatedBytes(store), before);
   t.is(await fill(store, 16 * mebibyte - 512, 512, 1), null);
   t.not(await outcome((done) => store.growTo(8 * mebibyte, done)), null);
   t.is(store.sizeBytes, 16 * mebibyte);
+  t.deepEqual(await readBytes(store, 8 * mebibyte - 4096, 4096), Buffer.alloc(4096, 3));
 });
 
-test('growing into a file that is larger already keeps it as it is', async (t) => {
+for (const unsupported of [[], ['punch'], ['punch', 'zeroRange']]) {
+  test(`growing over what a larger file holds leaves zeroes${unsupported.length > 0 ? ` without ${unsupported.join()}` : ''}`, async (t) => {
+    const [root = ''] = temporaryRoots;
+    const store = await storeIn(t, root, without(unsupported));
+    t.is(await fill(store, 8 * mebibyte - 4096, 4096, 3), null);
+    appendFileSync(store.path, Buffer.alloc(8 * mebibyte, 7));
+    t.is(await outcome((done) => store.growTo(9 * mebibyte + 4096, done)), null);
+    t.is(statSync(store.path).size, 16 * mebibyte);
+    t.deepEqual(await readBytes(store, 8 * mebibyte - 4096, 4096), Buffer.alloc(4096, 3));
+    t.deepEqual(await readBytes(store, 8 * mebibyte, mebibyte + 4096), Buffer.alloc(mebibyte + 4096));
+    // Half of what follows is in the file already.
+    t.is(await outcome((done) => store.growTo(20 * mebibyte, done)), null);
+    t.is(statSync(store.path).size, 20 * mebibyte);
+    t.deepEqual(await readBytes(store, 9 * mebibyte, 11 * mebibyte), Buffer.alloc(11 * mebibyte));
+  });
+}
+
+test('growth that fails leaves the device as it is, and working', async (t) => {
+  const [root = ''] = temporaryRoots;
+  let isBroken = false;
+  const io = faultyFileIo((kind) => isBroken && kind === 'failWrites');
+  const store = await storeIn(t, root, io);
+  truncateSync(store.path, 32 * mebibyte);
+  isBroken = true;
+  t.is(await outcome((done) => store.growTo(16 * mebibyte, done)), 'EIO');
+  isBroken = false;
+  t.is(store.sizeBytes, 8 * mebibyte);
+  t.is(await fill(store, 0, 4096, 1), null);
+  t.is(await outcome((done) => store.growTo(16 * mebibyte, done)), null);
+});
+
+test('closing ends a growth between two pieces', async (t) => {
   const [root = ''] = temporaryRoots;
   const store = await storeIn(t, root);
-  truncateSync(store.path, 32 * mebibyte);
-  t.is(await outcome((done) => store.growTo(16 * mebibyte, done)), null);
-  t.is(statSync(store.path).size, 32 * mebibyte);
+  truncateSync(store.path, 1024 * mebibyte);
+  const growing = outcome((done) => store.growTo(1024 * mebibyte, done));
+  await store.close();
+  t.is(await growing, `${store.path} is closed`);
 });
 
 test('an operation beyond the device is a bug and throws', async (t) => {

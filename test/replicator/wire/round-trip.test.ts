@@ -116,6 +116,12 @@ const arbitraries: Arbitraries = {
     id: number,
     refusal: fc.option(fc.record({ code: fc.constantFrom(...refusalCodes), reason: text, nextStep: text })),
   }),
+  grow: fc.record({ kind: kind('grow'), id: number, sizeBytes: number }),
+  grown: fc.record({
+    kind: kind('grown'),
+    id: number,
+    refusal: fc.option(fc.record({ code: fc.constantFrom(...refusalCodes), reason: text, nextStep: text })),
+  }),
   goodbye: fc.record({
     kind: kind('goodbye'),
     reason: fc.constantFrom('disconnect', 'shutdown', 'split-brain', 'reattach'),

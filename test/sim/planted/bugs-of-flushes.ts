@@ -9,7 +9,7 @@ export const flushBugs: readonly PlantedBug[] = [
     file: 'flushes.ts',
     find: `remote: mirrored ? 'pending' : 'none',`,
     replace: `remote: 'none',`,
-    seedsMax: 10,
+    seedsMax: 20,
     checkers: ['acknowledged-flush'],
   },
   {
@@ -19,7 +19,7 @@ export const flushBugs: readonly PlantedBug[] = [
     file: 'flushes.ts',
     find: `local: core.hasDisk ? 'pending' : 'none',`,
     replace: `local: 'none',`,
-    seedsMax: 10,
+    seedsMax: 20,
     checkers: ['acknowledged-flush'],
   },
   {
@@ -31,7 +31,7 @@ export const flushBugs: readonly PlantedBug[] = [
       this.#core.send({ kind: outcome === 'ok' ? 'flushed' : 'flushFailed', epoch }),
     );`,
     replace: `this.#core.send({ kind: 'flushed', epoch });`,
-    seedsMax: 10,
+    seedsMax: 20,
     checkers: ['acknowledged-flush'],
   },
   {
@@ -41,7 +41,7 @@ export const flushBugs: readonly PlantedBug[] = [
     file: 'peer-writes.ts',
     find: 'if (oldest !== undefined && oldest <= flush.afterSeq) return;',
     replace: '',
-    seedsMax: 150,
+    seedsMax: 200,
     checkers: ['acknowledged-flush'],
   },
   {
@@ -54,7 +54,7 @@ export const flushBugs: readonly PlantedBug[] = [
         flush.then(outcome);`,
     replace: `        if (session !== this.#session) return;
         flush.then(outcome.length > 0 ? 'ok' : outcome);`,
-    seedsMax: 200,
+    seedsMax: 300,
     checkers: ['acknowledged-flush', 'unmarked-difference', 'identical'],
     rare: true,
   },
@@ -66,7 +66,7 @@ export const flushBugs: readonly PlantedBug[] = [
     find: `if (outcome === 'failed') return this.#onLocalFailed(flush);`,
     replace: '',
     seedsMax: 500,
-    checkers: ['identical', 'acknowledged-flush'],
+    checkers: ['acknowledged-flush', 'identical'],
     rare: true,
   },
   {
@@ -86,7 +86,7 @@ export const flushBugs: readonly PlantedBug[] = [
     file: 'flushes.ts',
     find: 'const mustRecord = !core.isMirroring && core.outOfSync.blocks > 0 && core.solo.blocksWrite();',
     replace: 'const mustRecord = false;',
-    seedsMax: 300,
+    seedsMax: 500,
     checkers: ['acknowledged-flush'],
     rare: true,
   },
@@ -108,7 +108,7 @@ export const flushBugs: readonly PlantedBug[] = [
     file: 'session.ts',
     find: 'core.epochs.drain((blocks) => core.outOfSync.markFrom(blocks));',
     replace: 'core.epochs.drain(() => undefined);',
-    seedsMax: 60,
+    seedsMax: 100,
     checkers: ['unmarked-difference', 'acknowledged-flush', 'identical'],
   },
   {
@@ -118,7 +118,7 @@ export const flushBugs: readonly PlantedBug[] = [
     file: 'epochs.ts',
     find: 'for (const { blocks } of this.#open) into(blocks);',
     replace: 'into(this.#last.blocks);',
-    seedsMax: 100,
+    seedsMax: 150,
     checkers: ['unmarked-difference', 'identical'],
   },
   {
@@ -128,17 +128,28 @@ export const flushBugs: readonly PlantedBug[] = [
     file: 'epochs.ts',
     find: 'return Math.min(this.#localStable, this.#peerStable);',
     replace: 'return Math.max(this.#localStable, this.#peerStable);',
-    seedsMax: 100,
+    seedsMax: 150,
     checkers: ['identical', 'unmarked-difference'],
+  },
+  {
+    name: 'cover-of-writes-under-way',
+    what: 'a local flush is taken to cover writes still under way',
+    breaks: 'W3',
+    file: 'epochs.ts',
+    find: 'return incomplete === undefined ? this.current - 1 : incomplete.first - 1;',
+    replace: 'return incomplete === undefined ? this.current - 1 : this.current - 1;',
+    seedsMax: 2000,
+    checkers: ['unmarked-difference'],
+    rare: true,
   },
   {
     name: 'cover-of-current-epoch',
     what: 'a local flush is taken to cover the epoch that is still open',
     breaks: 'W3',
     file: 'epochs.ts',
-    find: 'return incomplete === undefined ? this.current - 1 : Math.min(incomplete.epoch, this.current) - 1;',
+    find: 'return incomplete === undefined ? this.current - 1 : incomplete.first - 1;',
     replace: 'return incomplete === undefined ? this.current : this.current;',
-    seedsMax: 1000,
+    seedsMax: 500,
     checkers: ['unmarked-difference'],
     rare: true,
   },
@@ -149,7 +160,7 @@ export const flushBugs: readonly PlantedBug[] = [
     file: 'epochs.ts',
     find: 'this.#peerStable = Math.max(this.#peerStable, epoch);',
     replace: 'this.#peerStable = Math.max(this.#peerStable, epoch + 1);',
-    seedsMax: 100,
+    seedsMax: 150,
     checkers: ['unmarked-difference', 'identical'],
   },
   {
@@ -160,8 +171,30 @@ export const flushBugs: readonly PlantedBug[] = [
     find: 'core.meta.commit({ activate, deactivate, chunks: core.outOfSync.takeImagesFor(deactivate) }, start);',
     replace: `core.meta.commit({ activate, deactivate, chunks: core.outOfSync.takeImagesFor(deactivate) });
     return start();`,
-    seedsMax: 10,
+    seedsMax: 20,
     checkers: ['unmarked-difference'],
+  },
+  {
+    name: 'unstable-extent-evicted',
+    what: 'an extent is evicted while a write in it is not stable on both sides',
+    breaks: 'W4',
+    file: 'activity-log.ts',
+    find: 'if (!entry.active || !this.#isStable(entry) || spared.has(entry)) continue;',
+    replace: 'if (!entry.active || spared.has(entry)) continue;',
+    seedsMax: 300,
+    checkers: ['unmarked-difference'],
+    rare: true,
+  },
+  {
+    name: 'used-extent-evicted',
+    what: 'an extent is evicted while a write to it is under way',
+    breaks: 'W4',
+    file: 'activity-log.ts',
+    find: 'if (entry.references === 0 && ordinary) this.#idle.add(entry);',
+    replace: 'if (ordinary) this.#idle.add(entry);',
+    seedsMax: 2000,
+    checkers: ['contract', 'unmarked-difference'],
+    rare: true,
   },
   {
     name: 'bulk-removed-early',
@@ -170,7 +203,7 @@ export const flushBugs: readonly PlantedBug[] = [
     file: 'activity-log.ts',
     find: 'if (entry === undefined || entry.references > 0 || !entry.active || !this.#isStable(entry)) continue;',
     replace: 'if (entry === undefined || !entry.active) continue;',
-    seedsMax: 150,
+    seedsMax: 200,
     checkers: ['unmarked-difference', 'memory'],
   },
   {
@@ -180,7 +213,7 @@ export const flushBugs: readonly PlantedBug[] = [
     file: 'write-path.ts',
     find: `write.log.end(write.key, write.remote === 'done' ? write.epoch : 0);`,
     replace: 'write.log.end(write.key, 0);',
-    seedsMax: 100,
+    seedsMax: 150,
     checkers: ['unmarked-difference', 'memory'],
   },
   {
@@ -190,7 +223,7 @@ export const flushBugs: readonly PlantedBug[] = [
     file: 'activity-log-pump.ts',
     find: 'chunks: core.outOfSync.takeImagesFor(deactivate)',
     replace: 'chunks: []',
-    seedsMax: 40,
+    seedsMax: 60,
     checkers: ['unmarked-difference'],
   },
   {
@@ -200,7 +233,7 @@ export const flushBugs: readonly PlantedBug[] = [
     file: 'disk-keeper.ts',
     find: 'for (const range of image.active) core.outOfSync.markExtents(range);',
     replace: '',
-    seedsMax: 20,
+    seedsMax: 40,
     checkers: ['unmarked-difference', 'identical'],
   },
   {
@@ -210,7 +243,7 @@ export const flushBugs: readonly PlantedBug[] = [
     file: 'disk-keeper.ts',
     find: '{ deactivate: image.active, clearChunks: true, chunks: core.outOfSync.takeAll() },',
     replace: '{ deactivate: image.active },',
-    seedsMax: 20,
+    seedsMax: 40,
     checkers: ['unmarked-difference'],
   },
   {
@@ -220,7 +253,7 @@ export const flushBugs: readonly PlantedBug[] = [
     file: 'disk-keeper.ts',
     find: 'for (const range of this.#frozen) core.outOfSync.markExtents(range);',
     replace: '',
-    seedsMax: 60,
+    seedsMax: 100,
     checkers: ['unmarked-difference', 'identical'],
   },
   {
@@ -230,7 +263,7 @@ export const flushBugs: readonly PlantedBug[] = [
     file: 'disk-keeper.ts',
     find: '{ deactivate, clearChunks: true, chunks: core.outOfSync.takeAll() },',
     replace: '{ deactivate },',
-    seedsMax: 60,
+    seedsMax: 100,
     checkers: ['unmarked-difference'],
   },
   {
@@ -240,7 +273,7 @@ export const flushBugs: readonly PlantedBug[] = [
     file: 'role-commands.ts',
     find: 'core.flushes.final(() => this.#stepDown(answer));',
     replace: 'this.#stepDown(answer);',
-    seedsMax: 40,
+    seedsMax: 60,
     checkers: ['unmarked-difference', 'memory'],
   },
   {
@@ -250,7 +283,7 @@ export const flushBugs: readonly PlantedBug[] = [
     file: 'blocks.ts',
     find: 'return touched(offsetBytes, lengthBytes, extentBytes);',
     replace: 'return { ...touched(offsetBytes, lengthBytes, extentBytes), count: 1 };',
-    seedsMax: 40,
+    seedsMax: 60,
     checkers: ['unmarked-difference', 'memory'],
   },
   {
@@ -261,7 +294,7 @@ export const flushBugs: readonly PlantedBug[] = [
     find: 'return touched(offsetBytes, lengthBytes, blockBytes);',
     replace:
       'return touched(offsetBytes, Math.max(1, Math.floor(lengthBytes / blockBytes) * blockBytes), blockBytes);',
-    seedsMax: 20,
+    seedsMax: 40,
     checkers: ['identical', 'unmarked-difference', 'read', 'acknowledged-flush'],
   },
   {
@@ -271,7 +304,7 @@ export const flushBugs: readonly PlantedBug[] = [
     file: 'out-of-sync.ts',
     find: 'for (let chunk = Math.floor(run.first / chunkBlocks); chunk <= lastChunk; chunk++)',
     replace: 'for (let chunk = lastChunk; chunk < lastChunk; chunk++)',
-    seedsMax: 40,
+    seedsMax: 60,
     checkers: ['unmarked-difference'],
   },
   {
@@ -285,7 +318,7 @@ export const flushBugs: readonly PlantedBug[] = [
     replace: `
   }
 }`,
-    seedsMax: 1000,
+    seedsMax: 2000,
     checkers: ['liveness'],
     rare: true,
   },
@@ -296,7 +329,7 @@ export const flushBugs: readonly PlantedBug[] = [
     file: 'activity-log-pump.ts',
     find: 'if (log.needsFlush() || log.wantsFlush()) core.flushes.checkpoint();',
     replace: '',
-    seedsMax: 500,
+    seedsMax: 1000,
     checkers: ['liveness'],
     rare: true,
   },
@@ -308,7 +341,7 @@ export const flushBugs: readonly PlantedBug[] = [
     find: `this.#checkpointing = false;
       if`,
     replace: 'if',
-    seedsMax: 500,
+    seedsMax: 1000,
     checkers: ['liveness'],
     rare: true,
   },

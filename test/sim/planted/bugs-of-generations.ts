@@ -9,7 +9,7 @@ export const generationBugs: readonly PlantedBug[] = [
     file: 'solo.ts',
     find: '!core.meta.durable.peerExcluded;',
     replace: '!core.meta.superblock.peerExcluded;',
-    seedsMax: 1000,
+    seedsMax: 2000,
     checkers: ['acknowledged-write'],
     rare: true,
   },
@@ -30,7 +30,7 @@ export const generationBugs: readonly PlantedBug[] = [
     file: 'solo.ts',
     find: `    if (this.#sharedIsDue && core.diskState === 'UpToDate') {`,
     replace: `    if (this.#sharedIsDue && core.diskState !== 'UpToDate') {`,
-    seedsMax: 100,
+    seedsMax: 150,
     checkers: ['generations', 'memory'],
   },
   {
@@ -52,7 +52,7 @@ export const generationBugs: readonly PlantedBug[] = [
     find: `        ...descend(superblock, current, false),
         ...{ origin`,
     replace: '        ...{ origin',
-    seedsMax: 20,
+    seedsMax: 40,
     checkers: ['generations'],
   },
   {
@@ -76,7 +76,7 @@ export const generationBugs: readonly PlantedBug[] = [
     replace: `    if (connection.phase.kind !== 'established' || !core.hasDisk) return;
     const unblock = (): void => undefined;
     core.meta.update({ current, history`,
-    seedsMax: 1000,
+    seedsMax: 2000,
     checkers: ['identical', 'generations'],
     rare: true,
   },
@@ -88,7 +88,7 @@ export const generationBugs: readonly PlantedBug[] = [
     find: 'const lineage = descend(superblock, current, false);',
     replace: `const lineage = descend(superblock, current, false);
     core.send({ kind: 'peerDiskGoneDone', current });`,
-    seedsMax: 300,
+    seedsMax: 500,
     checkers: ['acknowledged-write'],
     rare: true,
   },
@@ -99,7 +99,7 @@ export const generationBugs: readonly PlantedBug[] = [
     file: 'solo.ts',
     find: 'if (!core.hasDisk) return !this.#handedOff;',
     replace: 'if (!core.hasDisk) return false;',
-    seedsMax: 100,
+    seedsMax: 150,
     checkers: ['acknowledged-write', 'memory', 'unmarked-difference', 'generations'],
   },
   {
@@ -110,7 +110,7 @@ export const generationBugs: readonly PlantedBug[] = [
     find: `  onDiskGoing(): void {
     this.#handedOff = false;`,
     replace: '  onDiskGoing(): void {',
-    seedsMax: 500,
+    seedsMax: 1000,
     checkers: ['acknowledged-write'],
     rare: true,
   },
@@ -122,7 +122,7 @@ export const generationBugs: readonly PlantedBug[] = [
     find: `    this.#recordLoss();
     core.out.decide(`,
     replace: '    core.out.decide(',
-    seedsMax: 150,
+    seedsMax: 200,
     checkers: ['acknowledged-flush', 'read', 'memory'],
   },
   {
@@ -132,7 +132,7 @@ export const generationBugs: readonly PlantedBug[] = [
     file: 'session.ts',
     find: 'if (this.#recordingLoss || core.solo.isBusy || core.roles.isChangingRole) return;',
     replace: 'if (core.solo.isBusy || core.roles.isChangingRole) return;',
-    seedsMax: 200,
+    seedsMax: 300,
     checkers: ['acknowledged-flush', 'read'],
     rare: true,
   },
@@ -143,7 +143,7 @@ export const generationBugs: readonly PlantedBug[] = [
     file: 'session.ts',
     find: 'if (this.#recordingLoss || core.solo.isBusy || core.roles.isChangingRole) return;',
     replace: 'if (this.#recordingLoss || core.roles.isChangingRole) return;',
-    seedsMax: 300,
+    seedsMax: 500,
     checkers: ['generations', 'identical'],
     rare: true,
   },
@@ -154,7 +154,7 @@ export const generationBugs: readonly PlantedBug[] = [
     file: 'session.ts',
     find: `if (phase.kind !== 'confirming' || !phase.recorded || !phase.peerReady) return;`,
     replace: `if (phase.kind !== 'confirming' || !phase.recorded) return;`,
-    seedsMax: 10,
+    seedsMax: 20,
     checkers: ['liveness'],
   },
   {
@@ -164,7 +164,7 @@ export const generationBugs: readonly PlantedBug[] = [
     file: 'session.ts',
     find: `if (phase.kind !== 'confirming' || !phase.recorded || !phase.peerReady) return;`,
     replace: `if (phase.kind !== 'confirming' || !phase.peerReady) return;`,
-    seedsMax: 40,
+    seedsMax: 60,
     checkers: ['liveness'],
   },
   {
@@ -174,7 +174,7 @@ export const generationBugs: readonly PlantedBug[] = [
     file: 'session.ts',
     find: 'linked: superblock.linked,',
     replace: 'linked: true,',
-    seedsMax: 100,
+    seedsMax: 150,
     checkers: ['acknowledged-flush', 'read'],
   },
   {
@@ -186,7 +186,7 @@ export const generationBugs: readonly PlantedBug[] = [
   if (peerCovers && !selfCovers) return sync('bitmap-peer', 'peer', false);`,
     replace: `  if (selfCovers && !peerCovers) return sync('bitmap-self', 'peer', false);
   if (peerCovers && !selfCovers) return sync('bitmap-peer', 'self', false);`,
-    seedsMax: 10,
+    seedsMax: 20,
     checkers: ['liveness', 'generations', 'read'],
   },
   {
@@ -199,7 +199,7 @@ export const generationBugs: readonly PlantedBug[] = [
     replace: `  if (selfDescends && !peerDescends) return sync('history-self', 'self', false);
   if (peerDescends && !selfDescends) return sync('history-peer', 'peer', false);`,
     seedsMax: 1000,
-    checkers: ['identical'],
+    checkers: ['unmarked-difference', 'identical'],
     rare: true,
   },
   {
@@ -211,7 +211,7 @@ export const generationBugs: readonly PlantedBug[] = [
   if (peerDescends && !selfDescends) return sync('history-peer', 'peer', true);`,
     replace: `  if (selfDescends && !peerDescends) return sync('history-self', 'peer', true);
   if (peerDescends && !selfDescends) return sync('history-peer', 'self', true);`,
-    seedsMax: 200,
+    seedsMax: 300,
     checkers: ['read', 'generations', 'liveness'],
     rare: true,
   },
@@ -222,7 +222,7 @@ export const generationBugs: readonly PlantedBug[] = [
     file: 'handshake-rules.ts',
     find: `return { rule: 'bitmap-both', verdict: { kind: 'split-brain' } };`,
     replace: `return self.current > peer.current ? sync('bitmap-self', 'self', false) : sync('bitmap-peer', 'peer', false);`,
-    seedsMax: 40,
+    seedsMax: 60,
     checkers: ['generations', 'read'],
   },
   {
@@ -232,7 +232,7 @@ export const generationBugs: readonly PlantedBug[] = [
     file: 'handshake-rules.ts',
     find: `const full = decision.rule !== 'bitmap-both';`,
     replace: `const full = decision.rule === 'equal';`,
-    seedsMax: 100,
+    seedsMax: 150,
     checkers: ['unmarked-difference'],
   },
   {
@@ -242,7 +242,7 @@ export const generationBugs: readonly PlantedBug[] = [
     file: 'handshake-rules.ts',
     find: 'return self.discardMyData ? sync(',
     replace: 'return peer.discardMyData ? sync(',
-    seedsMax: 40,
+    seedsMax: 60,
     checkers: ['read', 'generations'],
   },
   {
@@ -252,8 +252,8 @@ export const generationBugs: readonly PlantedBug[] = [
     file: 'handshake-rules.ts',
     find: `if (target.role === 'Primary' && target.exposed !== source.current) {`,
     replace: `if (target.role === 'Unknown') {`,
-    seedsMax: 1000,
-    checkers: ['liveness'],
+    seedsMax: 500,
+    checkers: ['read', 'liveness', 'two-primaries'],
     rare: true,
   },
   {
@@ -298,7 +298,7 @@ export const generationBugs: readonly PlantedBug[] = [
     file: 'disk-keeper.ts',
     find: 'core.crashedPrimary = image.superblock.primary;',
     replace: '',
-    seedsMax: 100,
+    seedsMax: 150,
     checkers: ['acknowledged-flush', 'read'],
   },
   {
@@ -310,7 +310,7 @@ export const generationBugs: readonly PlantedBug[] = [
       this.#ended();`,
     replace: `    core.meta.update({ primary: false }, {}, () => {
       this.#ended();`,
-    seedsMax: 300,
+    seedsMax: 500,
     checkers: ['read', 'acknowledged-flush'],
     rare: true,
   },

@@ -10,7 +10,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     find: 'core.disk.flush((outcome) => {',
     replace: `core.disk.read(0, 4096, false, (payload) => {
       const outcome = payload === null ? 'failed' : 'ok';`,
-    seedsMax: 40,
+    seedsMax: 60,
     checkers: ['unmarked-difference', 'identical'],
   },
   {
@@ -21,7 +21,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     find: '    core.disk.flush((outcome) => {',
     replace: `    core.disk.read(0, 4096, false, (payload) => {
       const outcome = payload === null ? 'failed' : 'ok';`,
-    seedsMax: 500,
+    seedsMax: 1000,
     checkers: ['unmarked-difference'],
     rare: true,
   },
@@ -33,7 +33,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     find: `core.send({ kind: 'resyncData', id, offset, length, zero: hole }, payload);`,
     replace: `core.send({ kind: 'resyncData', id, offset, length, zero: hole }, payload);
           core.outOfSync.clear([{ first: offset / 4096, count: Math.ceil(length / 4096) }]);`,
-    seedsMax: 20,
+    seedsMax: 40,
     checkers: ['unmarked-difference', 'identical'],
   },
   {
@@ -44,7 +44,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     find: 'this.#written.push(run);',
     replace: `this.#written.push(run);
         core.send({ kind: 'resyncStable', runs: [run] });`,
-    seedsMax: 20,
+    seedsMax: 40,
     checkers: ['unmarked-difference', 'identical'],
   },
   {
@@ -55,7 +55,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     find: 'this.#hasFailed = true;',
     replace: `this.#written.push(request.run);
     this.#writtenBytes += 1;`,
-    seedsMax: 500,
+    seedsMax: 1000,
     checkers: ['identical', 'read'],
     rare: true,
   },
@@ -66,7 +66,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     file: 'session.ts',
     find: `core.out.decide('handshake', rule, discard ?? describeVerdict(verdict), handshakeInputs(self, peer));`,
     replace: 'if (self.current === peer.current && self.linked && peer.linked) core.outOfSync.clearAll();',
-    seedsMax: 150,
+    seedsMax: 200,
     checkers: ['unmarked-difference'],
   },
   {
@@ -76,7 +76,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     file: 'handshake-rules.ts',
     find: 'if (self.dirtyBlocks === 0 && peer.dirtyBlocks === 0) {',
     replace: 'if (self.current === peer.current) {',
-    seedsMax: 40,
+    seedsMax: 60,
     checkers: ['identical', 'acknowledged-write', 'acknowledged-flush'],
   },
   {
@@ -86,7 +86,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     file: 'sync-start.ts',
     find: 'for (const run of runs) core.outOfSync.markRun(run);',
     replace: '',
-    seedsMax: 20,
+    seedsMax: 40,
     checkers: ['unmarked-difference', 'identical'],
   },
   {
@@ -96,7 +96,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     file: 'sync-start.ts',
     find: 'for (const run of phase.runs) core.outOfSync.markRun(run);',
     replace: '',
-    seedsMax: 10,
+    seedsMax: 20,
     checkers: ['acknowledged-flush', 'liveness', 'acknowledged-write', 'generations', 'read'],
   },
   {
@@ -106,7 +106,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     file: 'sync-start.ts',
     find: '{ clearChunks: true, chunks: core.outOfSync.takeAll() },',
     replace: '{},',
-    seedsMax: 20,
+    seedsMax: 40,
     checkers: ['unmarked-difference'],
   },
   {
@@ -118,7 +118,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     replace: `    const sync = this.#session.sourcePhase();
     this.#sendBitmap();
     core.send({ kind: 'syncStart', current: superblock.current, history: superblock.history });`,
-    seedsMax: 10,
+    seedsMax: 20,
     checkers: ['liveness'],
   },
   {
@@ -128,7 +128,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     file: 'sync-start.ts',
     find: 'if (full) core.outOfSync.markAll();',
     replace: '',
-    seedsMax: 60,
+    seedsMax: 100,
     checkers: ['unmarked-difference', 'identical'],
   },
   {
@@ -138,7 +138,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     file: 'resync-source.ts',
     find: `core.disk.lock(key, offset, length, 'shared', () => {`,
     replace: `core.disk.lock(key, core.options.sizeBytes + offset, length, 'shared', () => {`,
-    seedsMax: 40,
+    seedsMax: 60,
     checkers: ['identical', 'acknowledged-flush', 'acknowledged-write'],
   },
   {
@@ -174,7 +174,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     file: 'resync-target.ts',
     find: '    this.#outstandingBytes -= request.run.count * blockBytes;',
     replace: '',
-    seedsMax: 10,
+    seedsMax: 20,
     checkers: ['liveness'],
   },
   {
@@ -184,7 +184,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     file: 'resync-target.ts',
     find: `if (outcome === 'failed') return core.disks.fail('a flush of the backing device failed during resync');`,
     replace: '',
-    seedsMax: 500,
+    seedsMax: 1000,
     checkers: ['identical'],
     rare: true,
   },
@@ -217,7 +217,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     file: 'resync-source.ts',
     find: 'const differing = shiftRuns(ours.differing(theirs), whole.first);',
     replace: 'const differing = shiftRuns([], whole.first);',
-    seedsMax: 20,
+    seedsMax: 40,
     checkers: ['identical'],
   },
 ];

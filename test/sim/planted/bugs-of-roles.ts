@@ -23,7 +23,7 @@ export const roleBugs: readonly PlantedBug[] = [
     replace: `    if (core.diskState === 'Consistent') return null;
     return refuse(
       'peer-may-be-primary',`,
-    seedsMax: 40,
+    seedsMax: 60,
     checkers: ['read', 'two-primaries', 'acknowledged-flush', 'generations'],
   },
   {
@@ -34,7 +34,7 @@ export const roleBugs: readonly PlantedBug[] = [
     find: `if (core.diskState === 'Inconsistent' || core.diskState === 'Outdated') {`,
     replace: `if (core.diskState === 'Outdated') return null;
     if (core.diskState === 'Inconsistent') {`,
-    seedsMax: 150,
+    seedsMax: 200,
     checkers: ['read', 'two-primaries'],
   },
   {
@@ -44,7 +44,7 @@ export const roleBugs: readonly PlantedBug[] = [
     file: 'role-commands.ts',
     find: `    core.send({ kind: 'promoteRequest', id });`,
     replace: '    return this.#become(true, [], answer);',
-    seedsMax: 100,
+    seedsMax: 150,
     checkers: ['two-primaries', 'memory'],
   },
   {
@@ -65,7 +65,7 @@ export const roleBugs: readonly PlantedBug[] = [
     file: 'role-commands.ts',
     find: 'if (!core.writes.isIdle || !core.flushes.isIdle || !core.reads.isIdle) return;',
     replace: '',
-    seedsMax: 100,
+    seedsMax: 150,
     checkers: ['unmarked-difference', 'memory'],
   },
   {
@@ -75,7 +75,7 @@ export const roleBugs: readonly PlantedBug[] = [
     file: 'solo.ts',
     find: `if (outcome.kind === 'answered' && this.#isSuperseded(outcome.state)) {`,
     replace: `if (outcome.kind === 'answered' && id === 0) {`,
-    seedsMax: 1000,
+    seedsMax: 2000,
     checkers: ['superseded'],
     rare: true,
   },
@@ -90,7 +90,7 @@ export const roleBugs: readonly PlantedBug[] = [
     replace: `      return core.changed();
     }
     this.#record('it was not asked');`,
-    seedsMax: 500,
+    seedsMax: 1000,
     checkers: ['superseded'],
     rare: true,
   },
@@ -104,7 +104,7 @@ export const roleBugs: readonly PlantedBug[] = [
     core.writes.onFenced();`,
     replace: `    core.exposed = 0n;
     core.writes.onFenced();`,
-    seedsMax: 150,
+    seedsMax: 200,
     checkers: ['liveness'],
   },
   {
@@ -114,7 +114,7 @@ export const roleBugs: readonly PlantedBug[] = [
     file: 'core.ts',
     find: '    if (solo !== null) return solo;',
     replace: '',
-    seedsMax: 1000,
+    seedsMax: 2000,
     checkers: ['generations'],
     rare: true,
   },
@@ -136,7 +136,7 @@ export const roleBugs: readonly PlantedBug[] = [
     file: 'read-path.ts',
     find: `if (core.diskState === 'UpToDate') return true;`,
     replace: 'if (core.hasDisk) return true;',
-    seedsMax: 60,
+    seedsMax: 100,
     checkers: ['read'],
   },
   {
@@ -146,7 +146,7 @@ export const roleBugs: readonly PlantedBug[] = [
     file: 'read-path.ts',
     find: `return isTarget && core.diskState === 'Inconsistent' && !core.outOfSync.isDirty(offset, length);`,
     replace: `return isTarget && core.diskState === 'Inconsistent';`,
-    seedsMax: 60,
+    seedsMax: 100,
     checkers: ['read'],
   },
   {
@@ -156,7 +156,7 @@ export const roleBugs: readonly PlantedBug[] = [
     file: 'read-path.ts',
     find: `if (!core.isPeerUpToDate) return core.complete(read.id, 'EIO');`,
     replace: `if (read.length > 0) return core.complete(read.id, 'EIO');`,
-    seedsMax: 100,
+    seedsMax: 150,
     checkers: ['needless-error'],
   },
   {
@@ -179,7 +179,7 @@ export const roleBugs: readonly PlantedBug[] = [
     core.solo.onDiskGone();`,
     replace: `    core.changed();
     core.solo.onDiskGone();`,
-    seedsMax: 20,
+    seedsMax: 40,
     checkers: ['acknowledged-write', 'acknowledged-flush'],
   },
   {
@@ -189,7 +189,7 @@ export const roleBugs: readonly PlantedBug[] = [
     file: 'disk-keeper.ts',
     find: `if (wasDuringHandshake || wasSyncing) core.session.restart('the disk was detached');`,
     replace: `if (wasDuringHandshake) core.session.restart('the disk was detached');`,
-    seedsMax: 1000,
+    seedsMax: 2000,
     checkers: ['generations'],
     rare: true,
   },
@@ -210,7 +210,7 @@ export const roleBugs: readonly PlantedBug[] = [
     file: 'inbound.ts',
     find: 'if (this.#blocked) this.#queue.push({ packet, payload });',
     replace: 'if (this.#blocked && session === 0) this.#queue.push({ packet, payload });',
-    seedsMax: 500,
+    seedsMax: 1000,
     checkers: ['identical', 'generations', 'acknowledged-flush'],
     rare: true,
   },

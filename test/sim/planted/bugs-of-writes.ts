@@ -9,7 +9,7 @@ export const writesBugs: readonly PlantedBug[] = [
     file: 'write-path.ts',
     find: `if (core.options.protocol === 'A' && !fua) write.remote = 'done';`,
     replace: `write.remote = 'done';`,
-    seedsMax: 10,
+    seedsMax: 20,
     checkers: ['acknowledged-write'],
   },
   {
@@ -19,7 +19,7 @@ export const writesBugs: readonly PlantedBug[] = [
     file: 'write-path.ts',
     find: `if (core.options.protocol === 'A' && !fua) write.remote = 'done';`,
     replace: `if (core.options.protocol === 'A') write.remote = 'done';`,
-    seedsMax: 150,
+    seedsMax: 200,
     checkers: ['acknowledged-flush'],
   },
   {
@@ -29,7 +29,7 @@ export const writesBugs: readonly PlantedBug[] = [
     file: 'peer-writes.ts',
     find: `if (core.options.protocol === 'B' && !packet.fua) core.send(`,
     replace: `if (core.options.protocol === 'B') core.send(`,
-    seedsMax: 150,
+    seedsMax: 200,
     checkers: ['acknowledged-flush'],
   },
   {
@@ -39,7 +39,7 @@ export const writesBugs: readonly PlantedBug[] = [
     file: 'write-path.ts',
     find: `write.local = 'pending';`,
     replace: `write.local = 'done';`,
-    seedsMax: 10,
+    seedsMax: 20,
     checkers: ['acknowledged-write', 'acknowledged-flush'],
   },
   {
@@ -49,7 +49,7 @@ export const writesBugs: readonly PlantedBug[] = [
     file: 'peer-writes.ts',
     find: `if (core.options.protocol === 'B' && !packet.fua) core.send(`,
     replace: 'core.send(',
-    seedsMax: 10,
+    seedsMax: 20,
     checkers: ['acknowledged-write', 'acknowledged-flush'],
   },
   {
@@ -59,7 +59,7 @@ export const writesBugs: readonly PlantedBug[] = [
     file: 'write-path.ts',
     find: 'if (!write.fua) {',
     replace: 'if (write.length > 0) {',
-    seedsMax: 10,
+    seedsMax: 20,
     checkers: ['acknowledged-flush'],
   },
   {
@@ -69,7 +69,7 @@ export const writesBugs: readonly PlantedBug[] = [
     file: 'peer-writes.ts',
     find: `if (!fua) return this.#finish(session, seq, 'ok', fua);`,
     replace: `if (!fua || fua) return this.#finish(session, seq, 'ok', fua);`,
-    seedsMax: 10,
+    seedsMax: 20,
     checkers: ['acknowledged-flush'],
   },
   {
@@ -79,7 +79,7 @@ export const writesBugs: readonly PlantedBug[] = [
     file: 'write-path.ts',
     find: `core.send({ kind: 'write', seq: write.seq, op, offset, length, fua, noHole }, write.payload);`,
     replace: `core.send({ kind: 'write', seq: write.seq, op, offset, length, fua: fua && false, noHole }, write.payload);`,
-    seedsMax: 10,
+    seedsMax: 20,
     checkers: ['acknowledged-flush'],
   },
   {
@@ -89,7 +89,7 @@ export const writesBugs: readonly PlantedBug[] = [
     file: 'write-path.ts',
     find: 'else if (core.isMirrored) core.outOfSync.mark(write.offset, write.length);',
     replace: '',
-    seedsMax: 10,
+    seedsMax: 20,
     checkers: ['identical', 'acknowledged-flush', 'unmarked-difference'],
   },
   {
@@ -99,7 +99,7 @@ export const writesBugs: readonly PlantedBug[] = [
     file: 'write-path.ts',
     find: `write.length, 'exclusive', () => this.#issue(write));`,
     replace: `write.length, 'shared', () => this.#issue(write));`,
-    seedsMax: 10,
+    seedsMax: 20,
     checkers: ['contract', 'identical'],
   },
   {
@@ -130,7 +130,7 @@ export const writesBugs: readonly PlantedBug[] = [
     file: 'write-path.ts',
     find: `(write.local === 'lost' || write.remote === 'lost') && core.solo.mustRecord()) {`,
     replace: `(write.local === 'lost' || write.remote === 'lost') && write.length === 0) {`,
-    seedsMax: 20,
+    seedsMax: 40,
     checkers: ['acknowledged-write', 'superseded'],
   },
   {
@@ -140,7 +140,7 @@ export const writesBugs: readonly PlantedBug[] = [
     file: 'write-path.ts',
     find: `if (outcome === 'failed') return this.#onLocalFailed(write);`,
     replace: '',
-    seedsMax: 60,
+    seedsMax: 100,
     checkers: ['acknowledged-write', 'identical'],
   },
   {
@@ -150,7 +150,7 @@ export const writesBugs: readonly PlantedBug[] = [
     file: 'write-path.ts',
     find: `if (flushed === 'failed') return this.#onFlushFailed(write);`,
     replace: '',
-    seedsMax: 1000,
+    seedsMax: 2000,
     checkers: ['read', 'identical'],
     rare: true,
   },
@@ -163,7 +163,7 @@ export const writesBugs: readonly PlantedBug[] = [
           core.disks.fail('a write to the backing device failed');`,
     replace: `if (outcome === 'failed' && seq === 0) {
           core.disks.fail('a write to the backing device failed');`,
-    seedsMax: 60,
+    seedsMax: 100,
     checkers: ['acknowledged-write', 'acknowledged-flush'],
   },
   {
@@ -173,8 +173,8 @@ export const writesBugs: readonly PlantedBug[] = [
     file: 'peer-writes.ts',
     find: `if (flushed === 'failed') core.disks.fail('a flush of the backing device failed');`,
     replace: '',
-    seedsMax: 500,
-    checkers: ['acknowledged-flush', 'identical', 'unmarked-difference'],
+    seedsMax: 1000,
+    checkers: ['identical', 'acknowledged-flush', 'unmarked-difference'],
     rare: true,
   },
   {
@@ -186,7 +186,7 @@ export const writesBugs: readonly PlantedBug[] = [
       this.#answer(write, 'EIO');`,
     replace: `if (core.isMirrored) core.outOfSync.mark(write.offset, write.length);
       this.#answer(write, null);`,
-    seedsMax: 200,
+    seedsMax: 300,
     checkers: ['acknowledged-write', 'read'],
     rare: true,
   },
@@ -197,7 +197,7 @@ export const writesBugs: readonly PlantedBug[] = [
     file: 'peer-writes.ts',
     find: 'core.outOfSync.mark(offset, length);',
     replace: '',
-    seedsMax: 60,
+    seedsMax: 100,
     checkers: ['identical', 'unmarked-difference', 'acknowledged-flush', 'read'],
   },
   {
@@ -207,7 +207,7 @@ export const writesBugs: readonly PlantedBug[] = [
     file: 'write-path.ts',
     find: 'core.holdReason() !== null || core.solo.blocksWrite() || write.log !== log',
     replace: 'write.log !== log',
-    seedsMax: 500,
+    seedsMax: 1000,
     checkers: ['acknowledged-write'],
     rare: true,
   },
@@ -218,7 +218,7 @@ export const writesBugs: readonly PlantedBug[] = [
     file: 'write-path.ts',
     find: 'if (sync.isRequested(write.offset, write.length)) {',
     replace: 'if (write.length === 0) {',
-    seedsMax: 60,
+    seedsMax: 100,
     checkers: ['identical', 'acknowledged-flush', 'acknowledged-write'],
   },
   {
@@ -229,7 +229,7 @@ export const writesBugs: readonly PlantedBug[] = [
     find: `  #letGo(write: ClientWrite): void {
     this.#core.disk.unlock(write.key);`,
     replace: '  #letGo(write: ClientWrite): void {',
-    seedsMax: 60,
+    seedsMax: 100,
     checkers: ['liveness', 'memory', 'generations', 'acknowledged-flush'],
   },
   {
@@ -240,7 +240,7 @@ export const writesBugs: readonly PlantedBug[] = [
     find: 'if (this.#conflicts(slot, offsetBytes, end, shared)) blockers++;',
     replace:
       'if (at(this.#blockers, slot) === 0 && this.#conflicts(slot, offsetBytes, end, shared)) blockers++;',
-    seedsMax: 20,
+    seedsMax: 40,
     checkers: ['contract'],
   },
   {
@@ -250,7 +250,7 @@ export const writesBugs: readonly PlantedBug[] = [
     file: 'range-locks.ts',
     find: 'const blockers = at(this.#blockers, slot) - 1;',
     replace: 'const blockers = at(this.#blockers, slot) > 0 ? 0 : -1;',
-    seedsMax: 20,
+    seedsMax: 40,
     checkers: ['contract'],
   },
   {
@@ -260,7 +260,7 @@ export const writesBugs: readonly PlantedBug[] = [
     file: 'range-locks.ts',
     find: 'at(this.#starts, slot) < end && start < at(this.#ends, slot) &&',
     replace: 'at(this.#starts, slot) < end && start < at(this.#ends, slot) - 512 &&',
-    seedsMax: 40,
+    seedsMax: 60,
     checkers: ['contract', 'liveness'],
   },
 ];

@@ -16,7 +16,7 @@ export interface PlantedBug {
   readonly replace: string;
   /** Caught by one of the histories from seed 1 to this one. */
   readonly seedsMax: number;
-  /** The checkers that were the first to notice in some history of a long run. */
+  /** The checkers that were the first to notice in some history of a long run, most often first. */
   readonly checkers: readonly Checker[];
   /** Seldom comes to anything: left to the long run. */
   readonly rare?: true;

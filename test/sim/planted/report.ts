@@ -1,4 +1,4 @@
-/** The table of docs/planted-bugs.md, made from a long run. */
+/** What hunts have come to: a line each, and the table of docs/planted-bugs.md. */
 import type { Hunt } from './hunt.ts';
 import type { Checker } from '../world.ts';
 import type { PlantedBug } from './planted-bug.ts';
@@ -30,12 +30,11 @@ export function markdown(rows: readonly Row[]): string {
     `\`${bug.name}\``,
     bug.what,
     bug.breaks,
-    checkersOf(hunt).join(', ') || 'nobody',
-    String(hunt.catches[0]?.seed ?? '-'),
-    `${hunt.catches.length} of ${hunt.runs}`,
+    bug.checkers.join(', '),
+    String(hunt.catches[0]?.seed ?? 'not caught'),
     `${bug.seedsMax}${bug.rare === true ? ' (long run)' : ''}`,
   ]);
-  const heading = ['bug', 'what the core does', 'breaks', 'noticed by', 'first seed', 'noticed in', 'bound'];
+  const heading = ['bug', 'what the core does', 'breaks', 'noticed by', 'first seed', 'bound'];
   const line = (columns: readonly string[]): string => `| ${columns.join(' | ')} |`;
   return [line(heading), line(heading.map(() => '---')), ...cells.map(line)].join('\n');
 }
