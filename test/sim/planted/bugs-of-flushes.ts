@@ -308,21 +308,6 @@ export const flushBugs: readonly PlantedBug[] = [
     checkers: ['unmarked-difference'],
   },
   {
-    name: 'waiting-writes-lost',
-    what: 'writes that waited for the log of a disk that went away are forgotten',
-    breaks: 'progress',
-    file: 'write-path.ts',
-    find: `for (const then of waiting) then();
-  }
-}`,
-    replace: `
-  }
-}`,
-    seedsMax: 2000,
-    checkers: ['liveness'],
-    rare: true,
-  },
-  {
     name: 'no-checkpoint',
     what: 'a full log does not ask for the flush that would make room',
     breaks: 'progress',

@@ -3,17 +3,6 @@ import type { PlantedBug } from './planted-bug.ts';
 
 export const generationBugs: readonly PlantedBug[] = [
   {
-    name: 'rotated-late',
-    what: 'a single copy acknowledges while its new generation is still being recorded',
-    breaks: 'W13',
-    file: 'solo.ts',
-    find: '!core.meta.durable.peerExcluded;',
-    replace: '!core.meta.superblock.peerExcluded;',
-    seedsMax: 2000,
-    checkers: ['acknowledged-write'],
-    rare: true,
-  },
-  {
     name: 'no-generation-alone',
     what: 'going on alone takes no new generation',
     breaks: 'W7',
@@ -267,17 +256,6 @@ export const generationBugs: readonly PlantedBug[] = [
   if (peer.role === 'Primary') return sync('primary-peer', 'self', false);`,
     seedsMax: 500,
     checkers: ['acknowledged-flush', 'read'],
-    rare: true,
-  },
-  {
-    name: 'exposed-ignored',
-    what: 'a Primary without a disk goes on with data that its clients have not seen',
-    breaks: 'W7',
-    file: 'handshake-rules.ts',
-    find: `if (without.role === 'Primary' && without.exposed !== within.current && !wasHandedOff) {`,
-    replace: `if (without.role === 'Unknown') {`,
-    seedsMax: 1000,
-    checkers: ['generations'],
     rare: true,
   },
   {
