@@ -79,7 +79,7 @@ export class Cluster {
   readonly #overtaken = new Map<SimNode, { excused: boolean }>();
   /** How many blocks the last online verify has found. */
   verified: number | null = null;
-  /** A policy has chosen, perhaps against the copy that the client wrote to. */
+  /** A policy or an operator has chosen, perhaps against the copy that the client wrote to. */
   #discarded = false;
 
   constructor(world: World, options: ClusterOptions, makeCore: MakeCore, coverage: Coverage) {
@@ -110,10 +110,7 @@ export class Cluster {
         onAcknowledged: (which, request) => this.#onAcknowledged(which, request),
         outgoing: (which, packet) => this.#outgoing(which, packet),
         onDeath: (which, how) => (how === 'kill' ? this.kill(which) : this.powerCut(which)),
-        onDiscarded: () => {
-          this.split = this.#discarded = true;
-          this.generations.forgive();
-        },
+        onDiscarded: () => this.discard(),
         onVerified: (which, decision) => this.#onVerified(which, decision),
       });
     };
@@ -335,6 +332,12 @@ export class Cluster {
     const sector = this.expectations.firstMissing(disk.visible);
     this.#missing.set(node, { now, version: disk.version, sector });
     return sector;
+  }
+
+  /** By policy or by an operator's word: what only one of them has is given up. */
+  discard(): void {
+    this.split = this.#discarded = true;
+    this.generations.forgive();
   }
 
   /** Forgets what was forced once both copies are complete again. */

@@ -162,7 +162,7 @@ export class Operator {
       cluster.world.trace(() => `-- split brain: ${survivor.name} is to survive`);
       this.order(victim, { kind: 'demote', force: true, dryRun: false });
       this.#later(500, () => {
-        cluster.generations.forgive();
+        cluster.discard();
         this.order(victim, { kind: 'connect', discardMyData: true, dryRun: false });
         this.order(survivor, { kind: 'connect', discardMyData: false, dryRun: false });
       });
