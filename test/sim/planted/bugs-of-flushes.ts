@@ -42,7 +42,7 @@ export const flushBugs: readonly PlantedBug[] = [
     find: 'if (oldest !== undefined && oldest <= flush.afterSeq) return;',
     replace: '',
     seedsMax: 200,
-    checkers: ['acknowledged-flush'],
+    checkers: ['acknowledged-flush', 'unmarked-difference'],
   },
   {
     name: 'peer-flush-failure-ignored',
@@ -150,7 +150,7 @@ export const flushBugs: readonly PlantedBug[] = [
     find: 'return incomplete === undefined ? this.current - 1 : incomplete.first - 1;',
     replace: 'return incomplete === undefined ? this.current : this.current;',
     seedsMax: 500,
-    checkers: ['unmarked-difference'],
+    checkers: ['unmarked-difference', 'liveness'],
     rare: true,
   },
   {

@@ -67,7 +67,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     find: `core.out.decide('handshake', rule, discard ?? describeVerdict(verdict), handshakeInputs(self, peer));`,
     replace: 'if (self.current === peer.current && self.linked && peer.linked) core.outOfSync.clearAll();',
     seedsMax: 200,
-    checkers: ['unmarked-difference'],
+    checkers: ['unmarked-difference', 'generations'],
   },
   {
     name: 'no-sync-in-spite-of-bits',
@@ -87,7 +87,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     find: 'for (const run of runs) core.outOfSync.markRun(run);',
     replace: '',
     seedsMax: 40,
-    checkers: ['unmarked-difference', 'identical'],
+    checkers: ['unmarked-difference', 'identical', 'verify'],
   },
   {
     name: 'union-not-sent',
@@ -139,7 +139,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     find: `core.disk.lock(key, offset, length, 'shared', () => {`,
     replace: `core.disk.lock(key, core.options.sizeBytes + offset, length, 'shared', () => {`,
     seedsMax: 60,
-    checkers: ['identical', 'acknowledged-flush', 'acknowledged-write'],
+    checkers: ['identical', 'acknowledged-flush', 'acknowledged-write', 'unmarked-difference'],
   },
   {
     name: 'resync-write-unlocked',
@@ -176,17 +176,6 @@ export const resyncBugs: readonly PlantedBug[] = [
     replace: '',
     seedsMax: 20,
     checkers: ['liveness'],
-  },
-  {
-    name: 'target-flush-failure-ignored',
-    what: 'a failed flush of the target is ignored',
-    breaks: 'W12',
-    file: 'resync-target.ts',
-    find: `if (outcome === 'failed') return core.disks.fail('a flush of the backing device failed during resync');`,
-    replace: '',
-    seedsMax: 1000,
-    checkers: ['identical'],
-    rare: true,
   },
   {
     name: 'hashes-not-compared',
