@@ -42,7 +42,7 @@ export const flushBugs: readonly PlantedBug[] = [
     find: 'if (oldest !== undefined && oldest <= flush.afterSeq) return;',
     replace: '',
     seedsMax: 200,
-    checkers: ['acknowledged-flush'],
+    checkers: ['acknowledged-flush', 'unmarked-difference'],
   },
   {
     name: 'peer-flush-failure-ignored',
@@ -150,7 +150,7 @@ export const flushBugs: readonly PlantedBug[] = [
     find: 'return incomplete === undefined ? this.current - 1 : incomplete.first - 1;',
     replace: 'return incomplete === undefined ? this.current : this.current;',
     seedsMax: 500,
-    checkers: ['unmarked-difference'],
+    checkers: ['unmarked-difference', 'liveness'],
     rare: true,
   },
   {
@@ -306,21 +306,6 @@ export const flushBugs: readonly PlantedBug[] = [
     replace: 'for (let chunk = lastChunk; chunk < lastChunk; chunk++)',
     seedsMax: 60,
     checkers: ['unmarked-difference'],
-  },
-  {
-    name: 'waiting-writes-lost',
-    what: 'writes that waited for the log of a disk that went away are forgotten',
-    breaks: 'progress',
-    file: 'write-path.ts',
-    find: `for (const then of waiting) then();
-  }
-}`,
-    replace: `
-  }
-}`,
-    seedsMax: 2000,
-    checkers: ['liveness'],
-    rare: true,
   },
   {
     name: 'no-checkpoint',

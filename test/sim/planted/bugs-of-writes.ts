@@ -218,8 +218,9 @@ export const writesBugs: readonly PlantedBug[] = [
     file: 'write-path.ts',
     find: 'if (sync.isRequested(write.offset, write.length)) {',
     replace: 'if (write.length === 0) {',
-    seedsMax: 100,
+    seedsMax: 500,
     checkers: ['identical', 'acknowledged-flush', 'acknowledged-write'],
+    rare: true,
   },
   {
     name: 'lock-kept',
