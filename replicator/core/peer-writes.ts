@@ -44,16 +44,25 @@ export class PeerWrites {
     this.#pending.add(seq);
     this.#applying++;
     const { session } = connection;
-    const apply = (done: () => void): void => this.#apply(session, packet, payload, done);
-    if (connection.peer.disk !== 'Diskless' && connection.peer.disk !== 'Failed')
-      return apply(() => undefined);
-    const { log } = core;
     const key = core.out.newId();
-    whenActive(core, this.#waitingForLog, key, offset, length, () => {
-      // The disk may have gone while this waited; then nobody counts references in the old log any more.
-      if (log !== core.log) return this.#finish(session, seq, 'failed', packet.fua);
-      core.outOfSync.mark(offset, length);
-      apply(() => log.end(key, 0));
+    const isOnlyCopy = connection.peer.disk === 'Diskless' || connection.peer.disk === 'Failed';
+    core.disk.lock(key, offset, length, 'exclusive', () => {
+      if (!core.hasDisk) {
+        core.disk.unlock(key);
+        return this.#finish(session, seq, 'failed', packet.fua);
+      }
+      if (!isOnlyCopy) return this.#apply(session, packet, payload, key, () => undefined);
+      // Not before the lock: what overlaps is written in stream order, however long one of them waits for its extents (W5).
+      const { log } = core;
+      whenActive(core, this.#waitingForLog, key, offset, length, () => {
+        // The disk may have gone while this waited; then nobody counts references in the old log any more.
+        if (log !== core.log) {
+          core.disk.unlock(key);
+          return this.#finish(session, seq, 'failed', packet.fua);
+        }
+        core.outOfSync.mark(offset, length);
+        this.#apply(session, packet, payload, key, () => log.end(key, 0));
+      });
     });
   }
 
@@ -75,28 +84,21 @@ export class PeerWrites {
     return null;
   }
 
-  #apply(session: number, packet: WritePacket, payload: Payload | null, done: () => void): void {
+  /** Under the range lock `key`. */
+  #apply(session: number, packet: WritePacket, payload: Payload | null, key: number, done: () => void): void {
     const core = this.#core;
     const { seq, op, offset, length, noHole, fua } = packet;
-    const key = core.out.newId();
-    core.disk.lock(key, offset, length, 'exclusive', () => {
-      if (!core.hasDisk) {
-        core.disk.unlock(key);
-        done();
+    core.disk.write(key, op, offset, length, payload, noHole, (outcome) => {
+      core.disk.unlock(key);
+      done();
+      if (outcome === 'failed') {
+        core.disks.fail('a write to the backing device failed');
         return this.#finish(session, seq, 'failed', fua);
       }
-      core.disk.write(key, op, offset, length, payload, noHole, (outcome) => {
-        core.disk.unlock(key);
-        done();
-        if (outcome === 'failed') {
-          core.disks.fail('a write to the backing device failed');
-          return this.#finish(session, seq, 'failed', fua);
-        }
-        if (!fua) return this.#finish(session, seq, 'ok', fua);
-        core.disk.flush((flushed) => {
-          if (flushed === 'failed') core.disks.fail('a flush of the backing device failed');
-          this.#finish(session, seq, flushed, fua);
-        });
+      if (!fua) return this.#finish(session, seq, 'ok', fua);
+      core.disk.flush((flushed) => {
+        if (flushed === 'failed') core.disks.fail('a flush of the backing device failed');
+        this.#finish(session, seq, flushed, fua);
       });
     });
   }

@@ -19,6 +19,7 @@ import {
   stop,
   summary,
 } from '../../support/pair.ts';
+import { blocksPerExtent } from '../../support/two-cores.ts';
 
 for (const protocol of ['A', 'B', 'C'] as const) {
   test(`protocol ${protocol}: a write with FUA is acknowledged when the Secondary has flushed, and not before (W2)`, (t) => {
@@ -147,4 +148,23 @@ test('protocol B: a Secondary that loses its Primary is a survivor once what had
   release();
   pair.settle();
   t.false(pair.metadata('b').superblock.linked);
+});
+
+test('protocol A: what a Primary without a disk writes twice is written in that order, though the first write waits for its extents (W5)', (t) => {
+  const pair = flushed({ core: { protocol: 'A' } });
+  t.is(outcome(pair, 'a', detach), 'ok');
+  pair.write('a', blocksPerExtent - 1, 4);
+  pair.settle();
+  const release = pair.hold('commit', 'b');
+  const first = pair.write('a', blocksPerExtent - 1, 5, { count: 2 });
+  pair.settle();
+  t.is(first.outcome, 'ok');
+  const second = pair.write('a', blocksPerExtent - 1, 6);
+  pair.settle();
+  t.is(second.outcome, 'ok');
+  release();
+  pair.settle();
+  const read = pair.read('a', blocksPerExtent - 1, 2);
+  pair.settle();
+  t.deepEqual(read.stamps, [6, 5]);
 });

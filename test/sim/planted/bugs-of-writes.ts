@@ -117,9 +117,12 @@ export const writesBugs: readonly PlantedBug[] = [
     what: 'the Secondary takes the range locks in another order than that of the stream',
     breaks: 'W5',
     file: 'peer-writes.ts',
-    find: 'const apply = (done: () => void): void => this.#apply(session, packet, payload, done);',
-    replace: `const apply = (done: () => void): void =>
-      core.disk.read(0, 4096, false, () => this.#apply(session, packet, payload, done));`,
+    find: `    core.disk.lock(key, offset, length, 'exclusive', () => {
+      if (!core.hasDisk) {`,
+    replace: `    const lock = (then: () => void): void =>
+      core.disk.read(0, 4096, false, () => core.disk.lock(key, offset, length, 'exclusive', then));
+    lock(() => {
+      if (!core.hasDisk) {`,
     seedsMax: 40,
     checkers: ['identical', 'unmarked-difference', 'acknowledged-flush'],
   },
@@ -160,9 +163,9 @@ export const writesBugs: readonly PlantedBug[] = [
     breaks: 'W9',
     file: 'peer-writes.ts',
     find: `if (outcome === 'failed') {
-          core.disks.fail('a write to the backing device failed');`,
+        core.disks.fail('a write to the backing device failed');`,
     replace: `if (outcome === 'failed' && seq === 0) {
-          core.disks.fail('a write to the backing device failed');`,
+        core.disks.fail('a write to the backing device failed');`,
     seedsMax: 100,
     checkers: ['acknowledged-write', 'acknowledged-flush'],
   },
