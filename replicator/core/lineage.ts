@@ -71,6 +71,8 @@ export class Lineage {
       { current, history, bitmap: [], disk: 'UpToDate', peerExcluded: false, writer: false },
       { clearChunks: true, chunks: [] },
       () => {
+        // Whatever has become of the session: this disk holds the source's generation now, which is not to be written on in.
+        if (core.role === 'Primary') core.solo.oweShared();
         const now = core.connection;
         if (now.conn !== 'Connected' || now.session !== session) return;
         sync.end();

@@ -52,6 +52,11 @@ export class Solo {
     this.#sharedIsDue = true;
   }
 
+  /** The next write to a whole disk begins a generation, if nothing else has by then. */
+  oweShared(): void {
+    this.#sharedIsDue = true;
+  }
+
   onPromoted(exposed: Generation, shared: boolean): void {
     this.#core.exposed = exposed;
     // A copy that is put to use is not given up any more, whatever was said before.
