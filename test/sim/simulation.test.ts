@@ -14,7 +14,9 @@ const foundSeeds = [
 ];
 
 /** Rules that no fresh seed reaches, each with seeds that do. */
-const directedSeeds: Partial<Record<(typeof handshakeRules)[number], readonly number[]>> = {};
+const directedSeeds: Partial<Record<(typeof handshakeRules)[number], readonly number[]>> = {
+  'no-usable-source': [102_432],
+};
 
 /** About two minutes of both processors of a small machine. */
 const freshSeeds = 1200;
