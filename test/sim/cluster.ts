@@ -358,7 +358,7 @@ export class Cluster {
     if (primaries.length > 1 && !this.forced)
       this.world.violation('two-primaries', 'two Primaries, and nobody forced it');
     // Protocol A: what was acknowledged may go with the Primary, and its generation with it.
-    if (this.protocol !== 'A') this.generations.check();
+    this.generations.check(this.protocol !== 'A');
     checkNow(this);
   }
 
