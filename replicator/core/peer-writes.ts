@@ -44,16 +44,23 @@ export class PeerWrites {
     this.#pending.add(seq);
     this.#applying++;
     const { session } = connection;
-    const apply = (done: () => void): void => this.#apply(session, packet, payload, done);
-    if (connection.peer.disk !== 'Diskless' && connection.peer.disk !== 'Failed')
-      return apply(() => undefined);
-    const { log } = core;
+    const isOnlyCopy = connection.peer.disk === 'Diskless' || connection.peer.disk === 'Failed';
+    const apply = (done: () => void): void => this.#apply(session, packet, payload, key, done);
     const key = core.out.newId();
-    whenActive(core, this.#waitingForLog, key, offset, length, () => {
-      // The disk may have gone while this waited; then nobody counts references in the old log any more.
-      if (log !== core.log) return this.#finish(session, seq, 'failed', packet.fua);
-      core.outOfSync.mark(offset, length);
-      apply(() => log.end(key, 0));
+    // First of all the range: what follows in the stream must not overtake this write while it waits for the activity log,
+    // and under protocol A and B the client may long have its answer.
+    core.disk.lock(key, offset, length, 'exclusive', () => {
+      if (!isOnlyCopy || !core.hasDisk) return apply(() => undefined);
+      const { log } = core;
+      whenActive(core, this.#waitingForLog, key, offset, length, () => {
+        // The disk may have gone while this waited; then nobody counts references in the old log any more.
+        if (log !== core.log) {
+          core.disk.unlock(key);
+          return this.#finish(session, seq, 'failed', packet.fua);
+        }
+        core.outOfSync.mark(offset, length);
+        apply(() => log.end(key, 0));
+      });
     });
   }
 
@@ -75,28 +82,26 @@ export class PeerWrites {
     return null;
   }
 
-  #apply(session: number, packet: WritePacket, payload: Payload | null, done: () => void): void {
+  /** Under its lock `key`, which is let go of when the write is done. */
+  #apply(session: number, packet: WritePacket, payload: Payload | null, key: number, done: () => void): void {
     const core = this.#core;
     const { seq, op, offset, length, noHole, fua } = packet;
-    const key = core.out.newId();
-    core.disk.lock(key, offset, length, 'exclusive', () => {
-      if (!core.hasDisk) {
-        core.disk.unlock(key);
-        done();
+    if (!core.hasDisk) {
+      core.disk.unlock(key);
+      done();
+      return this.#finish(session, seq, 'failed', fua);
+    }
+    core.disk.write(key, op, offset, length, payload, noHole, (outcome) => {
+      core.disk.unlock(key);
+      done();
+      if (outcome === 'failed') {
+        core.disks.fail('a write to the backing device failed');
         return this.#finish(session, seq, 'failed', fua);
       }
-      core.disk.write(key, op, offset, length, payload, noHole, (outcome) => {
-        core.disk.unlock(key);
-        done();
-        if (outcome === 'failed') {
-          core.disks.fail('a write to the backing device failed');
-          return this.#finish(session, seq, 'failed', fua);
-        }
-        if (!fua) return this.#finish(session, seq, 'ok', fua);
-        core.disk.flush((flushed) => {
-          if (flushed === 'failed') core.disks.fail('a flush of the backing device failed');
-          this.#finish(session, seq, flushed, fua);
-        });
+      if (!fua) return this.#finish(session, seq, 'ok', fua);
+      core.disk.flush((flushed) => {
+        if (flushed === 'failed') core.disks.fail('a flush of the backing device failed');
+        this.#finish(session, seq, flushed, fua);
       });
     });
   }

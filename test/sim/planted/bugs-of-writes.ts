@@ -117,9 +117,14 @@ export const writesBugs: readonly PlantedBug[] = [
     what: 'the Secondary takes the range locks in another order than that of the stream',
     breaks: 'W5',
     file: 'peer-writes.ts',
-    find: 'const apply = (done: () => void): void => this.#apply(session, packet, payload, done);',
-    replace: `const apply = (done: () => void): void =>
-      core.disk.read(0, 4096, false, () => this.#apply(session, packet, payload, done));`,
+    find: `const key = core.out.newId();
+    // First of all the range`,
+    replace: `const key = core.out.newId();
+    if (!isOnlyCopy)
+      return core.disk.read(0, 4096, false, () =>
+        core.disk.lock(key, offset, length, 'exclusive', () => apply(() => undefined)),
+      );
+    // First of all the range`,
     seedsMax: 40,
     checkers: ['identical', 'unmarked-difference', 'acknowledged-flush'],
   },
