@@ -306,21 +306,16 @@ export class AdminCommands {
     const core = this.#core;
     const leave = (): void => {
       this.#stopping = true;
-      const finish = (): void => {
-        core.send({ kind: 'goodbye', reason: 'shutdown', outdate: false });
-        core.session.close('stopped', 'TearDown', 'this node is stopping');
-        const change = { linked: false, primary: false };
-        const deactivate = core.hasDisk ? core.replaceLog() : [];
-        const chunks = core.hasDisk ? core.outOfSync.takeUnsaved(Infinity) : [];
-        core.meta.update(change, { deactivate, chunks }, () => {
-          answer(done('stopped'));
-          core.out.emit({ kind: 'stopped' });
+      // Nothing arrives after this, so what is flushed now is all that this node may have acknowledged to its peer.
+      core.send({ kind: 'goodbye', reason: 'shutdown', outdate: false });
+      core.session.close('stopped', 'TearDown', 'this node is stopping');
+      if (!core.hasDisk) return this.#recordStop(true, answer);
+      core.peerWrites.whenApplied(() => {
+        if (!core.hasDisk) return this.#recordStop(false, answer);
+        core.disk.flush((outcome) => {
+          if (outcome === 'failed') core.disks.fail('the last flush of the backing device failed');
+          this.#recordStop(core.hasDisk, answer);
         });
-      };
-      if (!core.hasDisk) return finish();
-      core.disk.flush((outcome) => {
-        if (outcome === 'failed') core.disks.fail('the last flush of the backing device failed');
-        finish();
       });
     };
     if (core.role !== 'Primary') return leave();
@@ -328,6 +323,18 @@ export class AdminCommands {
     core.roles.demote(true, false, (result) => {
       if (result.ok) return leave();
       answer(result);
+      core.out.emit({ kind: 'stopped' });
+    });
+  }
+
+  /** `isWhole`: this disk holds all that it ever acknowledged, which lets it speak for a peer that is lost meanwhile. */
+  #recordStop(isWhole: boolean, answer: Answer): void {
+    const core = this.#core;
+    const change = isWhole ? { linked: false, primary: false } : { primary: false };
+    const deactivate = core.hasDisk ? core.replaceLog() : [];
+    const chunks = core.hasDisk ? core.outOfSync.takeUnsaved(Infinity) : [];
+    core.meta.update(change, { deactivate, chunks }, () => {
+      answer(done('stopped'));
       core.out.emit({ kind: 'stopped' });
     });
   }

@@ -206,7 +206,8 @@ export class Core {
       case 'command':
         return this.admin.onCommand(event.id, event.command);
       case 'configured':
-        this.options = { ...this.options, ...event.policies };
+        // Whoever hands in more than policies has the size from before a growth.
+        this.options = { ...this.options, ...event.policies, sizeBytes: this.options.sizeBytes };
         this.solo.onConfigured();
         return this.changed();
       case 'diskOpened':

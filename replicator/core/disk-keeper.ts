@@ -98,6 +98,7 @@ export class DiskKeeper {
     if (wasDuringHandshake || wasSyncing) core.session.restart('the disk was detached');
     core.announce();
     core.solo.onDiskGone();
+    core.disk.onGone();
     core.releaseHeld();
   }
 

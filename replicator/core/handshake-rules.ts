@@ -231,8 +231,10 @@ function shareLineage(self: PeerState, peer: PeerState): boolean {
 function checkDiscard(self: PeerState, peer: PeerState, decision: HandshakeDecision): HandshakeDecision {
   const open = decision.verdict.kind === 'split-brain' || decision.verdict.kind === 'unrelated-data';
   if (!open || self.discardMyData === peer.discardMyData) return decision;
-  const loser = self.discardMyData ? self : peer;
+  const [loser, winner] = self.discardMyData ? [self, peer] : [peer, self];
   if (loser.role === 'Primary') return decision;
+  // A copy that is not whole, or was left behind, cannot be what remains: without a source nothing would ever be decided.
+  if (winner.disk === 'Inconsistent' || winner.disk === 'Outdated') return decision;
   // Only where both bitmaps reach back to the same generation does their union hold every difference.
   const full = decision.rule !== 'bitmap-both';
   return self.discardMyData ? sync('discard-self', 'peer', full) : sync('discard-peer', 'self', full);
@@ -311,6 +313,9 @@ function decideDiskless(self: PeerState, peer: PeerState, selfSortsFirst: boolea
 function isNewest(within: PeerState, without: PeerState, withinSortsFirst: boolean): boolean {
   if (within.disk === 'Inconsistent' || within.origin !== 'settled') return false;
   if (without.role === 'Primary') return true;
+  // What the diskless side has recorded descends from this disk's data, and has gone on without it.
+  const isAncestor = without.bitmap.includes(within.current) || without.history.includes(within.current);
+  if (isAncestor && without.current !== within.current) return false;
   // A Primary whose own disk was away has shown its clients newer data than that disk holds.
   if (within.role === 'Primary') return within.exposed === within.current;
   if (without.origin !== 'settled') return within.disk === 'UpToDate';

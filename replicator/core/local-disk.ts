@@ -21,6 +21,8 @@ export class LocalDisk {
   readonly #reads = new Map<number, ReadThen>();
   readonly #digests = new Map<number, DigestThen>();
   readonly #flushes = new Map<number, WrittenThen>();
+  /** Flushes of a disk that has gone since: their answers mean nothing any more. */
+  readonly #abandoned = new Set<number>();
 
   constructor(out: Out) {
     this.#out = out;
@@ -88,7 +90,19 @@ export class LocalDisk {
   }
 
   onFlushed(id: number, outcome: DiskOutcome): void {
+    if (this.#abandoned.delete(id)) return;
     take(this.#flushes, id, 'flush')(outcome);
+  }
+
+  /**
+   * The disk has gone: no flush under way has succeeded. What one flush should have saved may be gone by the failure of
+   * another, which alone is told of it, and the disk may be back when this one is answered (W2).
+   */
+  onGone(): void {
+    const flushes = [...this.#flushes];
+    this.#flushes.clear();
+    for (const [id] of flushes) this.#abandoned.add(id);
+    for (const [, then] of flushes) then('failed');
   }
 
   get lockCount(): number {

@@ -155,6 +155,8 @@ export class ReadPath {
   /** The peer, a Primary, asks for data of this disk. */
   servePeer(id: number, offset: number, length: number): void {
     const core = this.#core;
+    if (offset + length > core.options.sizeBytes)
+      return core.session.breakProtocol(`read ${offset}+${length} beyond the device`);
     const { connection } = core;
     const session = connection.conn === 'Connected' ? connection.session : 0;
     const isStillOn = (): boolean =>

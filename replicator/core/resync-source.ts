@@ -132,6 +132,10 @@ export class ResyncSource {
    */
   onStable(runs: readonly BlockRun[]): void {
     const core = this.#core;
+    const { blockCount } = core.outOfSync;
+    const bad = runs.find(({ first, count }) => count <= 0 || first + count > blockCount);
+    if (bad !== undefined)
+      return core.session.breakProtocol(`blocks ${bad.first}+${bad.count} beyond the device`);
     this.#proving++;
     core.disk.flush((outcome) => {
       if (this.#ended) return;

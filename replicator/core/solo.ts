@@ -254,6 +254,8 @@ export class Solo {
         `going on alone (${why}): generation ${name}, the peer is excluded until it has resynced`,
       );
       core.exposed = current;
+      // A peer without a disk is connected all the same, and may be Primary next: it has to know what its clients see then.
+      core.send({ kind: 'newGeneration', current, history: core.meta.superblock.history });
       this.#sharedIsDue = false;
       this.#finish();
     });

@@ -3,7 +3,7 @@ import type { CheckoutScript } from './checkout-script.ts';
 
 export const torture: CheckoutScript = {
   verb: 'torture',
-  summary: 'Kill, freeze and restart a pair under load, and look for lost writes',
+  summary: 'Kill, freeze and cut off the nodes of a pair under load, and look for lost writes',
   flags: {
     cycles: { type: 'text', help: 'N  how many faults, each followed by a full check (default 20)' },
     seed: {

@@ -17,6 +17,7 @@ import test from 'ava';
 import type { ExecutionContext } from 'ava';
 import Database from 'better-sqlite3';
 import { connectNbd } from '../../nbd/client.ts';
+import { bitwiseCrc32c } from '../support/bitwise-crc32c.ts';
 import { startChild } from '../support/child.ts';
 import { startNode, startPair } from '../support/cluster.ts';
 import { compareFiles } from '../support/files-equal.ts';
@@ -237,6 +238,53 @@ test('damaged metadata of a mirrored copy: as told, both files are removed and t
   }
   await other.disconnect();
 });
+
+test('metadata of an older format is brought up to date at start, after a copy of it was kept', async (t) => {
+  const node = await startNode(t, { name: 'alpha' });
+  await node.call('PUT', '/v1/resources/old', { size: sizeBytes });
+  await withDevice(node.dir, 'old', (device) => device.write(0, contentOf(1)));
+  t.is(await node.stop(), 0);
+  const metadata = join(node.dir, 'resources', 'old', 'metadata.db');
+  const older = asVersion1(metadata);
+
+  await node.start();
+  t.is((await node.status('old')).role, 'Primary');
+  await withDevice(node.dir, 'old', async (device) => {
+    t.true((await device.read(0, 4096)).equals(contentOf(1)), 'nothing is lost');
+  });
+  t.is(await node.stop(), 0);
+  t.deepEqual(superblockIn(`${metadata}.v1`), { version: 1, row: older });
+  const migrated = superblockIn(metadata);
+  t.true(Number(migrated.version) > 1);
+  t.like(migrated.row, { current: older['current'], history: older['history'] });
+});
+
+/** What version 1 would have written: without the column that version 2 added, and a checksum over the others. */
+function asVersion1(path: string): Readonly<Record<string, unknown>> {
+  const database = new Database(path);
+  database.exec('ALTER TABLE superblock DROP COLUMN parted_as_primary');
+  const blobs = ['current', 'bitmap', 'history'].map((name) => `lower(hex(${name}))`);
+  const flags = ['is_primary', 'writer', 'linked', 'peer_excluded', 'detached'];
+  const columns = ['size_bytes', 'origin', ...blobs, 'disk', ...flags].join(" || '|' || ");
+  const text = String(database.prepare(`SELECT ${columns} FROM superblock`).pluck().get());
+  database.prepare('UPDATE superblock SET crc32c = ?').run(bitwiseCrc32c(Buffer.from(text)));
+  database.pragma('user_version = 1');
+  database.close();
+  return superblockIn(path).row;
+}
+
+function superblockIn(path: string): {
+  readonly version: unknown;
+  readonly row: Readonly<Record<string, unknown>>;
+} {
+  const database = new Database(path, { fileMustExist: true });
+  try {
+    const version = database.pragma('user_version', { simple: true });
+    return { version, row: { ...(database.prepare('SELECT * FROM superblock').get() ?? {}) } };
+  } finally {
+    database.close();
+  }
+}
 
 /** Moves a file away and lets `replace` put something in its place; the cure moves it back. */
 function setAside(path: string, replace: (aside: string) => void): Promise<() => void> {

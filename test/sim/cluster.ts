@@ -79,7 +79,7 @@ export class Cluster {
   readonly #overtaken = new Map<SimNode, { excused: boolean }>();
   /** How many blocks the last online verify has found. */
   verified: number | null = null;
-  /** A policy has chosen, perhaps against the copy that the client wrote to. */
+  /** A policy or an operator has chosen, perhaps against the copy that the client wrote to. */
   #discarded = false;
 
   constructor(world: World, options: ClusterOptions, makeCore: MakeCore, coverage: Coverage) {
@@ -110,10 +110,7 @@ export class Cluster {
         onAcknowledged: (which, request) => this.#onAcknowledged(which, request),
         outgoing: (which, packet) => this.#outgoing(which, packet),
         onDeath: (which, how) => (how === 'kill' ? this.kill(which) : this.powerCut(which)),
-        onDiscarded: () => {
-          this.split = this.#discarded = true;
-          this.generations.forgive();
-        },
+        onDiscarded: () => this.discard(),
         onVerified: (which, decision) => this.#onVerified(which, decision),
       });
     };
@@ -337,6 +334,12 @@ export class Cluster {
     return sector;
   }
 
+  /** By policy or by an operator's word: what only one of them has is given up. */
+  discard(): void {
+    this.split = this.#discarded = true;
+    this.generations.forgive();
+  }
+
   /** Forgets what was forced once both copies are complete again. */
   settle(): void {
     if (!this.isHealthy) return;
@@ -355,7 +358,7 @@ export class Cluster {
     if (primaries.length > 1 && !this.forced)
       this.world.violation('two-primaries', 'two Primaries, and nobody forced it');
     // Protocol A: what was acknowledged may go with the Primary, and its generation with it.
-    if (this.protocol !== 'A') this.generations.check();
+    this.generations.check(this.protocol !== 'A');
     checkNow(this);
   }
 

@@ -56,8 +56,9 @@ export class GenerationWatch {
     this.#latest.clear();
   }
 
-  check(): void {
-    if (this.#latest.size === 0) return;
+  /** `isWhole`: what is acknowledged is on both copies, as protocol A does not promise. */
+  check(isWhole: boolean): void {
+    if (this.#latest.size === 0 && this.#alone.size === 0) return;
     const [a, b] = this.#nodes;
     const [statusA, statusB] = [a.status(), b.status()];
     if (isDecisionDue(statusA) || isDecisionDue(statusB)) return this.forgive();
@@ -68,9 +69,12 @@ export class GenerationWatch {
       statusA?.diskState === 'UpToDate' &&
       statusB?.diskState === 'UpToDate' &&
       a.metadata.superblock.current === b.metadata.superblock.current;
-    if (replications === 'Established Established' && isEqual) this.#expectLineage(a);
-    else if (replications === 'SyncSource SyncTarget') this.#expectLineage(a);
-    else if (replications === 'SyncTarget SyncSource') this.#expectLineage(b);
+    if (replications === 'Established Established' && isEqual) {
+      if (isWhole) this.#expectLineage(a);
+      // What only one copy held is on both now: from here on either may be the one that goes on.
+      this.#alone.clear();
+    } else if (isWhole && replications === 'SyncSource SyncTarget') this.#expectLineage(a);
+    else if (isWhole && replications === 'SyncTarget SyncSource') this.#expectLineage(b);
   }
 
   /** The copy that goes on has, or descends from, whatever was acknowledged. */

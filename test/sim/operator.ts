@@ -58,10 +58,14 @@ export class Operator {
       this.#cluster.settle();
       this.#attachDisks();
       if (!this.#running) this.#bringTogether();
-      if (this.#cluster.nodes.some((node) => isDecisionDue(node.status()))) this.#resolve();
+      if (this.#isDecisionDue()) this.#resolve();
       else this.#findPrimary();
       this.#supervise();
     });
+  }
+
+  #isDecisionDue(): boolean {
+    return this.#cluster.nodes.some((node) => isDecisionDue(node.status()));
   }
 
   /** An order given before may have been carried out only now: nothing is to stay apart. */
@@ -154,7 +158,7 @@ export class Operator {
     this.#later(1000, () => {
       this.#resolving = false;
       const [a, b] = cluster.nodes;
-      if (!a.isResponding || !b.isResponding) return;
+      if (!a.isResponding || !b.isResponding || !this.#isDecisionDue()) return;
       const whole = cluster.nodes.find((node) => cluster.firstMissing(node) === null);
       const survivor =
         cluster.swapped === null ? (cluster.client.node ?? whole ?? a) : cluster.otherOf(cluster.swapped);
@@ -162,7 +166,9 @@ export class Operator {
       cluster.world.trace(() => `-- split brain: ${survivor.name} is to survive`);
       this.order(victim, { kind: 'demote', force: true, dryRun: false });
       this.#later(500, () => {
-        cluster.generations.forgive();
+        // What was decided about one disk does not hold for another.
+        if (cluster.swapped === survivor || !this.#isDecisionDue()) return;
+        cluster.discard();
         this.order(victim, { kind: 'connect', discardMyData: true, dryRun: false });
         this.order(survivor, { kind: 'connect', discardMyData: false, dryRun: false });
       });

@@ -72,6 +72,11 @@ export class SimMetadata {
     if (this.#pending.length === 1) this.#startNext();
   }
 
+  /** Nothing is pending. */
+  get isIdle(): boolean {
+    return this.#pending.length === 0;
+  }
+
   /** Runs once nothing is pending. */
   whenIdle(run: () => void): void {
     if (this.#pending.length === 0) run();

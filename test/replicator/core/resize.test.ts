@@ -405,3 +405,12 @@ test('resize: a verify that begins while the peer is asked comes first', (t) => 
   pair.tick(500);
   t.is(summary(pair, 'a'), bothSecondary);
 });
+
+test('resize: new policies that carry the old size along do not take the growth back', (t) => {
+  const pair = flushed();
+  const before = pair.core('a').options;
+  run(pair, 'a', grow);
+  pair.core('a').step({ kind: 'configured', policies: { ...before, onPeerLoss: 'suspend' } });
+  t.is(sizeOf(pair, 'a'), grownBlocks * blockBytes);
+  t.is(pair.core('a').options.onPeerLoss, 'suspend');
+});
