@@ -255,7 +255,8 @@ export class Solo {
       );
       core.exposed = current;
       // A peer without a disk is connected all the same, and may be Primary next: it has to know what its clients see then.
-      core.send({ kind: 'newGeneration', current, history: core.meta.superblock.history });
+      const { history } = core.meta.superblock;
+      core.send({ kind: 'newGeneration', current, history });
       this.#sharedIsDue = false;
       this.#finish();
     });

@@ -173,7 +173,8 @@ export function parseShortening(text: string): Shortening | null {
   };
   for (const part of text.split(';').filter((one) => one !== '')) {
     const [name, value] = part.split('=');
-    const numbers = (value ?? '')
+    if (value === undefined) return null;
+    const numbers = value
       .split(',')
       .filter((one) => one !== '')
       .map(Number);

@@ -20,7 +20,7 @@ const directedSeeds: Partial<Record<(typeof handshakeRules)[number], readonly nu
 };
 
 /** About two minutes of both processors of a small machine. */
-const freshSeeds = 1200;
+const freshSeeds = 4000;
 
 test('simulation: histories from seeds that once ended badly end well', (t) => {
   const bad = foundSeeds.map((seed) => runHistory(BigInt(seed))).filter(({ failure }) => failure !== null);
