@@ -312,10 +312,10 @@ function decideDiskless(self: PeerState, peer: PeerState, selfSortsFirst: boolea
 /** Whether the data on the only disk is known to be no older than what the diskless side last recorded. */
 function isNewest(within: PeerState, without: PeerState, withinSortsFirst: boolean): boolean {
   if (within.disk === 'Inconsistent' || within.origin !== 'settled') return false;
-  if (without.role === 'Primary') return true;
   // What the diskless side has recorded descends from this disk's data, and has gone on without it.
   const isAncestor = without.bitmap.includes(within.current) || without.history.includes(within.current);
   if (isAncestor && without.current !== within.current) return false;
+  if (without.role === 'Primary') return true;
   // A Primary whose own disk was away has shown its clients newer data than that disk holds.
   if (within.role === 'Primary') return within.exposed === within.current;
   if (without.origin !== 'settled') return within.disk === 'UpToDate';

@@ -274,7 +274,8 @@ export class RoleCommands {
       core.role = 'Primary';
       const { connection } = core;
       const isWhole = core.diskState === 'UpToDate';
-      const elsewhere = connection.conn === 'Connected' ? connection.peerCurrent : 0n;
+      // The own disk may have gone since this was granted, and what the peer holds may be no data to show.
+      const elsewhere = core.isPeerUpToDate && connection.conn === 'Connected' ? connection.peerCurrent : 0n;
       core.solo.onPromoted(isWhole ? core.meta.superblock.current : elsewhere, shared && isWhole);
       core.serve();
       core.announce();
