@@ -393,15 +393,6 @@ const rows: readonly Row[] = [
     'bitmap-both',
     'split-brain',
   ],
-  ...(['Outdated', 'Inconsistent'] as const).map(
-    (disk): Row => [
-      `split brain, nothing gives way to a copy that is ${disk}`,
-      { ...ahead, discardMyData: true },
-      { ...elsewhere, disk },
-      'bitmap-both',
-      'split-brain',
-    ],
-  ),
   [
     'split brain, the operator goes before the policy',
     { ...ahead, ...byPolicy, ...marked, discardMyData: true },
