@@ -231,8 +231,10 @@ function shareLineage(self: PeerState, peer: PeerState): boolean {
 function checkDiscard(self: PeerState, peer: PeerState, decision: HandshakeDecision): HandshakeDecision {
   const open = decision.verdict.kind === 'split-brain' || decision.verdict.kind === 'unrelated-data';
   if (!open || self.discardMyData === peer.discardMyData) return decision;
-  const loser = self.discardMyData ? self : peer;
+  const [loser, winner] = self.discardMyData ? [self, peer] : [peer, self];
   if (loser.role === 'Primary') return decision;
+  // A copy that is not whole, or was left behind, cannot be what remains: without a source nothing would ever be decided.
+  if (winner.disk === 'Inconsistent' || winner.disk === 'Outdated') return decision;
   // Only where both bitmaps reach back to the same generation does their union hold every difference.
   const full = decision.rule !== 'bitmap-both';
   return self.discardMyData ? sync('discard-self', 'peer', full) : sync('discard-peer', 'self', full);

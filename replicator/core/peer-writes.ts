@@ -44,15 +44,13 @@ export class PeerWrites {
     this.#pending.add(seq);
     this.#applying++;
     const { session } = connection;
-    const key = core.out.newId();
     const isOnlyCopy = connection.peer.disk === 'Diskless' || connection.peer.disk === 'Failed';
+    const apply = (done: () => void): void => this.#apply(session, packet, payload, key, done);
+    const key = core.out.newId();
+    // First of all the range: what follows in the stream must not overtake this write while it waits for the activity log,
+    // and under protocol A and B the client may long have its answer.
     core.disk.lock(key, offset, length, 'exclusive', () => {
-      if (!core.hasDisk) {
-        core.disk.unlock(key);
-        return this.#finish(session, seq, 'failed', packet.fua);
-      }
-      if (!isOnlyCopy) return this.#apply(session, packet, payload, key, () => undefined);
-      // Not before the lock: what overlaps is written in stream order, however long one of them waits for its extents (W5).
+      if (!isOnlyCopy || !core.hasDisk) return apply(() => undefined);
       const { log } = core;
       whenActive(core, this.#waitingForLog, key, offset, length, () => {
         // The disk may have gone while this waited; then nobody counts references in the old log any more.
@@ -61,7 +59,7 @@ export class PeerWrites {
           return this.#finish(session, seq, 'failed', packet.fua);
         }
         core.outOfSync.mark(offset, length);
-        this.#apply(session, packet, payload, key, () => log.end(key, 0));
+        apply(() => log.end(key, 0));
       });
     });
   }
@@ -84,10 +82,15 @@ export class PeerWrites {
     return null;
   }
 
-  /** Under the range lock `key`. */
+  /** Under its lock `key`, which is let go of when the write is done. */
   #apply(session: number, packet: WritePacket, payload: Payload | null, key: number, done: () => void): void {
     const core = this.#core;
     const { seq, op, offset, length, noHole, fua } = packet;
+    if (!core.hasDisk) {
+      core.disk.unlock(key);
+      done();
+      return this.#finish(session, seq, 'failed', fua);
+    }
     core.disk.write(key, op, offset, length, payload, noHole, (outcome) => {
       core.disk.unlock(key);
       done();

@@ -274,6 +274,9 @@ export class Fate {
   }
 
   #detach(nodes: readonly SimNode[], force: boolean, prng: Prng): void {
+    const cluster = this.#cluster;
+    // By force the last whole copy goes too, and with it what a lost peer had received and, under protocol B, not written.
+    if (force && cluster.protocol !== 'C' && !cluster.isHealthy) cluster.expectations.loseUnflushed();
     for (const node of nodes) {
       this.#operator.hold(node, true);
       this.#operator.risky(node, { kind: 'detach', force });

@@ -15,6 +15,7 @@ import {
   alwaysDisconnect,
   settleSplitBrain,
 } from '../../../replicator/core/after-split-brain.ts';
+import { decideHandshake } from '../../../replicator/core/handshake-rules.ts';
 import type { PeerState } from '../../../replicator/core/packet.ts';
 
 const apart: PeerState = {
@@ -251,3 +252,13 @@ test('whatever two nodes say: the two verdicts are mirror images', (t) => {
     { numRuns: 3_000 },
   );
 });
+
+for (const disk of ['Outdated', 'Inconsistent'] as const) {
+  test(`an operator's word does not make a copy give way to one that is ${disk}`, (t) => {
+    const loser = { ...apart, discardMyData: true };
+    const other = { ...apart, current: 3n, disk };
+    t.is(decideHandshake(loser, other, true).rule, 'bitmap-both');
+    t.is(decideHandshake(other, loser, false).rule, 'bitmap-both');
+    t.is(decideHandshake(loser, { ...other, disk: 'UpToDate' }, true).rule, 'discard-self');
+  });
+}

@@ -55,21 +55,6 @@ export const generationBugs: readonly PlantedBug[] = [
     checkers: ['generations'],
   },
   {
-    name: 'generation-taken-late',
-    what: 'writes of a new generation are not held back until it is on record',
-    breaks: 'W7',
-    file: 'lineage.ts',
-    find: `    if (connection.phase.kind !== 'established' || !core.hasDisk) return;
-    const unblock = core.inbound.block();
-    core.meta.update({ current, history`,
-    replace: `    if (connection.phase.kind !== 'established' || !core.hasDisk) return;
-    const unblock = (): void => undefined;
-    core.meta.update({ current, history`,
-    seedsMax: 2000,
-    checkers: ['identical', 'generations'],
-    rare: true,
-  },
-  {
     name: 'handoff-unrecorded',
     what: 'the last copy says that it goes on alone before that is on record',
     breaks: 'W13',
@@ -77,7 +62,7 @@ export const generationBugs: readonly PlantedBug[] = [
     find: 'const lineage = descend(superblock, current, false);',
     replace: `const lineage = descend(superblock, current, false);
     core.send({ kind: 'peerDiskGoneDone', current });`,
-    seedsMax: 500,
+    seedsMax: 1000,
     checkers: ['acknowledged-write'],
     rare: true,
   },
@@ -88,7 +73,7 @@ export const generationBugs: readonly PlantedBug[] = [
     file: 'solo.ts',
     find: 'if (!core.hasDisk) return !this.#handedOff;',
     replace: 'if (!core.hasDisk) return false;',
-    seedsMax: 150,
+    seedsMax: 300,
     checkers: ['acknowledged-write', 'memory', 'unmarked-difference', 'generations'],
   },
   {
@@ -100,7 +85,7 @@ export const generationBugs: readonly PlantedBug[] = [
     this.#handedOff = false;`,
     replace: '  onDiskGoing(): void {',
     seedsMax: 1000,
-    checkers: ['acknowledged-write'],
+    checkers: ['acknowledged-write', 'acknowledged-flush'],
     rare: true,
   },
   {
@@ -241,8 +226,8 @@ export const generationBugs: readonly PlantedBug[] = [
     file: 'handshake-rules.ts',
     find: `if (target.role === 'Primary' && target.exposed !== source.current) {`,
     replace: `if (target.role === 'Unknown') {`,
-    seedsMax: 500,
-    checkers: ['read', 'liveness', 'two-primaries'],
+    seedsMax: 1000,
+    checkers: ['read', 'liveness', 'two-primaries', 'generations'],
     rare: true,
   },
   {
@@ -265,8 +250,8 @@ export const generationBugs: readonly PlantedBug[] = [
     file: 'handshake-rules.ts',
     find: 'newest: isNewest(within, without, withinSortsFirst) } };',
     replace: 'newest: within === self || withinSortsFirst || !withinSortsFirst } };',
-    seedsMax: 500,
-    checkers: ['survivor', 'acknowledged-flush'],
+    seedsMax: 1000,
+    checkers: ['survivor', 'acknowledged-flush', 'read'],
     rare: true,
   },
   {

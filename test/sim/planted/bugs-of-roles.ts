@@ -10,7 +10,7 @@ export const roleBugs: readonly PlantedBug[] = [
     find: `if (core.diskState === 'UpToDate') return null;`,
     replace: 'if (core.hasDisk) return null;',
     seedsMax: 500,
-    checkers: ['memory', 'survivor', 'acknowledged-flush'],
+    checkers: ['memory', 'survivor', 'acknowledged-flush', 'read'],
     rare: true,
   },
   {

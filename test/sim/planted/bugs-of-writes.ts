@@ -117,12 +117,14 @@ export const writesBugs: readonly PlantedBug[] = [
     what: 'the Secondary takes the range locks in another order than that of the stream',
     breaks: 'W5',
     file: 'peer-writes.ts',
-    find: `    core.disk.lock(key, offset, length, 'exclusive', () => {
-      if (!core.hasDisk) {`,
-    replace: `    const lock = (then: () => void): void =>
-      core.disk.read(0, 4096, false, () => core.disk.lock(key, offset, length, 'exclusive', then));
-    lock(() => {
-      if (!core.hasDisk) {`,
+    find: `const key = core.out.newId();
+    // First of all the range`,
+    replace: `const key = core.out.newId();
+    if (!isOnlyCopy)
+      return core.disk.read(0, 4096, false, () =>
+        core.disk.lock(key, offset, length, 'exclusive', () => apply(() => undefined)),
+      );
+    // First of all the range`,
     seedsMax: 40,
     checkers: ['identical', 'unmarked-difference', 'acknowledged-flush'],
   },
@@ -163,9 +165,9 @@ export const writesBugs: readonly PlantedBug[] = [
     breaks: 'W9',
     file: 'peer-writes.ts',
     find: `if (outcome === 'failed') {
-        core.disks.fail('a write to the backing device failed');`,
+          core.disks.fail('a write to the backing device failed');`,
     replace: `if (outcome === 'failed' && seq === 0) {
-        core.disks.fail('a write to the backing device failed');`,
+          core.disks.fail('a write to the backing device failed');`,
     seedsMax: 100,
     checkers: ['acknowledged-write', 'acknowledged-flush'],
   },
