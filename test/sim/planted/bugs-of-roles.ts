@@ -167,8 +167,9 @@ export const roleBugs: readonly PlantedBug[] = [
     file: 'liveness.ts',
     find: `core.send({ kind: 'ping' });`,
     replace: '',
-    seedsMax: 40,
+    seedsMax: 1000,
     checkers: ['identical', 'memory', 'generations'],
+    rare: true,
   },
   {
     name: 'inbound-not-held',
