@@ -165,9 +165,9 @@ export const writesBugs: readonly PlantedBug[] = [
     breaks: 'W9',
     file: 'peer-writes.ts',
     find: `if (outcome === 'failed') {
-          core.disks.fail('a write to the backing device failed');`,
+        core.disks.fail('a write to the backing device failed');`,
     replace: `if (outcome === 'failed' && seq === 0) {
-          core.disks.fail('a write to the backing device failed');`,
+        core.disks.fail('a write to the backing device failed');`,
     seedsMax: 100,
     checkers: ['acknowledged-write', 'acknowledged-flush'],
   },
