@@ -234,7 +234,9 @@ function checkDiscard(self: PeerState, peer: PeerState, decision: HandshakeDecis
   const [loser, winner] = self.discardMyData ? [self, peer] : [peer, self];
   if (loser.role === 'Primary') return decision;
   // A copy that is not whole, or was left behind, cannot be what remains: without a source nothing would ever be decided.
-  if (winner.disk === 'Inconsistent' || winner.disk === 'Outdated') return decision;
+  const isWhole =
+    winner.origin !== 'settled' || (winner.disk !== 'Inconsistent' && winner.disk !== 'Outdated');
+  if (!isWhole) return decision;
   // Only where both bitmaps reach back to the same generation does their union hold every difference.
   const full = decision.rule !== 'bitmap-both';
   return self.discardMyData ? sync('discard-self', 'peer', full) : sync('discard-peer', 'self', full);

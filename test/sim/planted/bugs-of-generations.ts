@@ -19,8 +19,9 @@ export const generationBugs: readonly PlantedBug[] = [
     file: 'solo.ts',
     find: `    if (this.#sharedIsDue && core.diskState === 'UpToDate') {`,
     replace: `    if (this.#sharedIsDue && core.diskState !== 'UpToDate') {`,
-    seedsMax: 150,
-    checkers: ['generations', 'memory'],
+    seedsMax: 2000,
+    checkers: ['generations', 'memory', 'read'],
+    rare: true,
   },
   {
     name: 'shared-not-told',
