@@ -330,6 +330,11 @@ export class AdminCommands {
   /** `isWhole`: this disk holds all that it ever acknowledged, which lets it speak for a peer that is lost meanwhile. */
   #recordStop(isWhole: boolean, answer: Answer): void {
     const core = this.#core;
+    if (core.role === 'Primary' || core.roles.isChangingRole) {
+      // A promotion that had been asked for before: its clients write, so the record stays as a crash would leave it.
+      answer(refuse('busy', 'this node became Primary while it was stopping', 'start it again'));
+      return core.out.emit({ kind: 'stopped' });
+    }
     const change = isWhole ? { linked: false, primary: false } : { primary: false };
     const deactivate = core.hasDisk ? core.replaceLog() : [];
     const chunks = core.hasDisk ? core.outOfSync.takeUnsaved(Infinity) : [];
