@@ -67,11 +67,24 @@ export class Solo {
 
   /**
    * A Primary has whole data here, by a handshake. One that was promoted while all data went out of reach has shown none so
-   * far: its first write begins a generation, as after any promotion.
+   * far: its first write begins a generation, as after any promotion. One that has shown another copy's, which is given up
+   * (its own disk was away, and that copy now counts no more): what its clients' caches hold would be a mixture of two
+   * histories with what they read from now on, so they have to come back.
    */
   onDataFound(current: Generation): void {
     const core = this.#core;
-    if (core.role === 'Primary' && core.exposed === 0n) this.armShared(current);
+    if (core.role !== 'Primary' || core.exposed === current) return;
+    const wasShown = core.exposed !== 0n;
+    this.armShared(current);
+    if (!wasShown) return;
+    core.out.log(
+      'error',
+      'the data that clients of this Primary have seen is given up: they are disconnected',
+    );
+    core.writes.onPromoted();
+    core.failHeld('ESHUTDOWN');
+    core.out.emit({ kind: 'serveClients', serve: false });
+    core.serve();
   }
 
   holdReason(): SuspendReason | null {
