@@ -88,7 +88,11 @@ export function planHistory(seed: bigint, shortening: Shortening = unshortened):
       client: { workers, thinkMs, hotSpots: prng.between(1, 8), hugeTrims: prng.chance(0.3) },
     },
     fate: {
-      actions: [...some, ...(grows ? (['grow'] as const) : []), ...(losesBoth ? (['disk-both'] as const) : [])],
+      actions: [
+        ...some,
+        ...(grows ? (['grow'] as const) : []),
+        ...(losesBoth ? (['disk-both'] as const) : []),
+      ],
       intervalMs: Math.round(faultsMs / prng.pick([5, 15, 40])),
       repairMs: prng.pick([300, 2000, 6000]),
       keep: null,
