@@ -5,7 +5,7 @@
 import { isNegotiating } from './connection.ts';
 import type { Core } from './core.ts';
 import type { ProbeOutcome } from './event.ts';
-import { descend } from './metadata-keeper.ts';
+import { descend, isUntracked, settleLineage } from './metadata-keeper.ts';
 import type { PeerState } from './packet.ts';
 import type { SuspendReason } from './status.ts';
 import type { Generation } from './vocabulary.ts';
@@ -123,7 +123,7 @@ export class Solo {
   /** Whether a write has to wait for a record; sets it going. */
   blocksWrite(): boolean {
     const core = this.#core;
-    if (!core.isMirrored) return false;
+    if (!core.isMirrored) return this.#blocksUnmirrored();
     if (this.mustRecord()) {
       this.begin();
       return true;
@@ -318,6 +318,47 @@ export class Solo {
       core.exposed = current;
       core.send({ kind: 'newGeneration', current, history: core.meta.superblock.history });
       this.#finish();
+    });
+  }
+
+  /**
+   * Nothing tracks what is written without mirroring, and the peer of an earlier time may come back: before the first such
+   * write the copy takes a generation that no bitmap covers, so that the two meet as descendant and ancestor, and everything
+   * is copied. A device that never had a peer has been begun like that (disk-keeper.ts).
+   */
+  #blocksUnmirrored(): boolean {
+    const core = this.#core;
+    if (isUntracked(core.meta.durable)) return false;
+    // Otherwise that is on its way to the record.
+    if (core.hasDisk && this.#state.kind === 'idle' && !isUntracked(core.meta.superblock))
+      this.#recordUntracked();
+    return core.hasDisk;
+  }
+
+  /** Flushed first: from the record on this copy wins over that of the former peer. */
+  #recordUntracked(): void {
+    const core = this.#core;
+    this.#state = { kind: 'recording' };
+    core.changed();
+    core.disk.flush((outcome) => {
+      if (outcome === 'failed') core.disks.fail('a flush of the backing device failed');
+      if (!core.hasDisk) return this.#finish();
+      const { superblock } = core.meta;
+      const current = core.ids.newGeneration();
+      const { history } = settleLineage(descend(superblock, current, true));
+      const name = formatGeneration(current);
+      core.out.log(
+        'warn',
+        `written without its former peer: generation ${name}; a peer gets a full copy again`,
+      );
+      core.meta.update(
+        { current, history, bitmap: [], disk: 'UpToDate', linked: false, writer: true, peerExcluded: true },
+        {},
+        () => {
+          core.exposed = current;
+          this.#finish();
+        },
+      );
     });
   }
 
