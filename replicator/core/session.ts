@@ -121,6 +121,7 @@ export class Session {
       lastPingMs: nowMs,
     };
     core.peerWrites.onSessionBegun(session);
+    core.liveness.onSessionBegun();
     core.pace.onSessionBegun();
     core.pause.onSessionBegun();
     core.changed();
@@ -458,6 +459,7 @@ export class Session {
     core.lastError = `connection lost (${why}): ${detail}`;
     core.out.log('warn', core.lastError);
     this.#end(why, detail);
+    core.roles.onLinkLost();
   }
 
   onLinkRefused(detail: string): void {
