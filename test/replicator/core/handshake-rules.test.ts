@@ -122,6 +122,15 @@ const rows: readonly Row[] = [
     'diskless-self',
     'diskless',
   ],
+  // When it went out the other copy was to go on: with that one away, only an operator can say that this is what remains.
+  ['the only disk is Outdated', diskless, { disk: 'Outdated' }, 'diskless-self', 'diskless'],
+  [
+    'the only disk is Outdated, and a Primary without one has shown its generation',
+    { ...diskless, role: 'Primary', exposed: 1n },
+    { disk: 'Outdated' },
+    'diskless-self',
+    'diskless',
+  ],
   ['the only disk is fresh', diskless, fresh, 'diskless-self', 'diskless'],
   [
     'a diskless Primary meets the disk it wrote to',
