@@ -78,7 +78,7 @@ export class Liveness {
       connection.lastPingMs = out.nowMs;
       this.#ping();
     }
-    core.verify.onTick();
+    core.verify.onTick(sinceLastMs);
     if (phase.kind === 'syncTarget') phase.sync.pump();
     if (phase.kind === 'syncSource' || phase.kind === 'syncTarget') core.changed();
     if (phase.kind === 'syncSource' && core.outOfSync.hasUnsaved && core.meta.isIdle) {
