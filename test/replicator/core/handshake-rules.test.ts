@@ -30,6 +30,7 @@ const plain: PeerState = {
 
 const marked = { dirtyBlocks: 3 } as const;
 const diskless = { disk: 'Diskless' } as const;
+const outdated = { disk: 'Outdated' } as const;
 const fresh = { origin: 'created-empty', disk: 'Inconsistent' } as const;
 const withData = { origin: 'created-with-data', disk: 'Inconsistent' } as const;
 const ahead = { current: 2n, bitmap: [1n], history: [1n] } as const;
@@ -122,15 +123,7 @@ const rows: readonly Row[] = [
     'diskless-self',
     'diskless',
   ],
-  // When it went out the other copy was to go on: with that one away, only an operator can say that this is what remains.
-  ['the only disk is Outdated', diskless, { disk: 'Outdated' }, 'diskless-self', 'diskless'],
-  [
-    'the only disk is Outdated, and a Primary without one has shown its generation',
-    { ...diskless, role: 'Primary', exposed: 1n },
-    { disk: 'Outdated' },
-    'diskless-self',
-    'diskless',
-  ],
+  ['the only disk is Outdated', diskless, outdated, 'diskless-self', 'diskless'],
   ['the only disk is fresh', diskless, fresh, 'diskless-self', 'diskless'],
   [
     'a diskless Primary meets the disk it wrote to',
