@@ -335,7 +335,7 @@ export class AdminCommands {
       answer(refuse('busy', 'this node became Primary while it was stopping', 'start it again'));
       return core.out.emit({ kind: 'stopped' });
     }
-    const change = isWhole ? { linked: false, primary: false } : { primary: false };
+    const change = isWhole && core.session.keptAll ? { linked: false, primary: false } : { primary: false };
     const deactivate = core.hasDisk ? core.replaceLog() : [];
     const chunks = core.hasDisk ? core.outOfSync.takeUnsaved(Infinity) : [];
     core.meta.update(change, { deactivate, chunks }, () => {

@@ -42,7 +42,7 @@ export class DiskKeeper {
     core.crashedPrimary = image.superblock.primary;
     if (!core.isMirrored) {
       core.diskState = 'UpToDate';
-      core.meta.update({ disk: 'UpToDate', origin: 'settled' });
+      this.#startUnmirrored();
       return core.changed();
     }
     core.diskState = this.#trusted();
@@ -59,6 +59,15 @@ export class DiskKeeper {
       recovered,
     );
     core.changed();
+  }
+
+  /** A new device begins in a generation of its own. One that had a peer leaves it with its first write only (solo.ts). */
+  #startUnmirrored(): void {
+    const core = this.#core;
+    const { origin } = core.meta.superblock;
+    if (origin === 'settled') return;
+    const change = { disk: 'UpToDate', origin: 'settled', peerExcluded: true } as const;
+    core.meta.update(change, {}, () => core.releaseHeld());
   }
 
   /** What the record allows to say of the data before the peer has spoken. */

@@ -46,7 +46,8 @@ export class Flushes {
     const core = this.#core;
     if (core.role !== 'Primary') return this.#answer(id, 'ESHUTDOWN');
     // Alone, with blocks that the peer may have lost: promising them to be safe is a promise of this copy alone.
-    const mustRecord = !core.isMirroring && core.outOfSync.blocks > 0 && core.solo.blocksWrite();
+    const mustRecord =
+      core.isMirrored && !core.isMirroring && core.outOfSync.blocks > 0 && core.solo.blocksWrite();
     if (core.holdReason() !== null || mustRecord) {
       return core.hold(
         () => this.#start(id),

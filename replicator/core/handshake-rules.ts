@@ -313,7 +313,9 @@ function decideDiskless(self: PeerState, peer: PeerState, selfSortsFirst: boolea
 
 /** Whether the data on the only disk is known to be no older than what the diskless side last recorded. */
 function isNewest(within: PeerState, without: PeerState, withinSortsFirst: boolean): boolean {
-  if (within.disk === 'Inconsistent' || within.origin !== 'settled') return false;
+  // Outdated was recorded when the other copy was to go on: this one may lack what that has, or had.
+  if (within.disk === 'Inconsistent' || within.disk === 'Outdated' || within.origin !== 'settled')
+    return false;
   // What the diskless side has recorded descends from this disk's data, and has gone on without it.
   const isAncestor = without.bitmap.includes(within.current) || without.history.includes(within.current);
   if (isAncestor && without.current !== within.current) return false;

@@ -74,7 +74,7 @@ export class Inbound {
       case 'ping':
         return core.send({ kind: 'pong' });
       case 'pong':
-        return;
+        return core.liveness.onPong();
       case 'promoteRequest':
       case 'promoteReply':
       case 'handoverRequest':

@@ -9,6 +9,11 @@ export class Liveness {
   readonly #core: Core;
 
   #stoodStillAtMs: number | null = null;
+  /** Pings of this session, and answers to them: the peer answers every one, in order. */
+  #pings = 0;
+  #pongs = 0;
+  /** Who waits for the answer to the ping of that number. Ascending. */
+  #waiting: { readonly ping: number; readonly then: () => void }[] = [];
 
   constructor(core: Core) {
     this.#core = core;
@@ -17,6 +22,29 @@ export class Liveness {
   /** This process has stood still lately (stopped, swapped out): the world may have gone on without it. */
   get hasStoodStill(): boolean {
     return this.#stoodStillAtMs !== null && this.#core.out.nowMs - this.#stoodStillAtMs < standstillMemoryMs;
+  }
+
+  /** Asks the peer of the present session for a sign of life; `then` runs when that comes, and never after the session. */
+  ask(then: () => void): void {
+    this.#ping();
+    this.#waiting.push({ ping: this.#pings, then });
+  }
+
+  #ping(): void {
+    this.#pings++;
+    this.#core.send({ kind: 'ping' });
+  }
+
+  onPong(): void {
+    this.#pongs++;
+    while (this.#waiting[0] !== undefined && this.#waiting[0].ping <= this.#pongs)
+      this.#waiting.shift()?.then();
+  }
+
+  onSessionBegun(): void {
+    this.#pings = 0;
+    this.#pongs = 0;
+    this.#waiting = [];
   }
 
   onTick(sinceLastMs: number): void {
@@ -48,9 +76,9 @@ export class Liveness {
     }
     if (out.nowMs - connection.lastPingMs >= options.pingIntervalMs) {
       connection.lastPingMs = out.nowMs;
-      core.send({ kind: 'ping' });
+      this.#ping();
     }
-    core.verify.onTick();
+    core.verify.onTick(sinceLastMs);
     if (phase.kind === 'syncTarget') phase.sync.pump();
     if (phase.kind === 'syncSource' || phase.kind === 'syncTarget') core.changed();
     if (phase.kind === 'syncSource' && core.outOfSync.hasUnsaved && core.meta.isIdle) {

@@ -107,8 +107,15 @@ export function keepDifferences(
 }
 
 /** The peer holds generation `current` in full: no older generation needs covering any more. */
-export function settleLineage(superblock: Superblock): Pick<Superblock, 'bitmap' | 'history'> {
+export function settleLineage(
+  superblock: Pick<Superblock, 'bitmap' | 'history'>,
+): Pick<Superblock, 'bitmap' | 'history'> {
   return { bitmap: [], history: prependHistory(superblock.history, superblock.bitmap.toReversed()) };
+}
+
+/** Of this copy alone, with no bitmap that leads to it: what is written in it need not be tracked. */
+export function isUntracked({ peerExcluded, bitmap }: Superblock): boolean {
+  return peerExcluded && bitmap.length === 0;
 }
 
 /** Keeps the oldest (it may be all the peer has) and the newest ones. */

@@ -33,7 +33,7 @@ export interface CoreOptions {
   readonly resyncRateMin: number;
   /** Bytes per second that a resync never exceeds; 0: no limit. The lower one of the two nodes holds. */
   readonly resyncRateMax: number;
-  /** A resync that gets nowhere for this long is begun anew from the bitmap. */
+  /** A resync that gets nowhere for this long is begun anew from the bitmap; an online verify ends. */
   readonly resyncStallMs: number;
   /** When a resync that comes to this node compares hashes first, and copies only what differs (resync-method.ts). */
   readonly checksumResync: ChecksumResync;

@@ -14,6 +14,7 @@
 import { blocksTouched } from './blocks.ts';
 import type { Core } from './core.ts';
 import type { Payload } from './packet.ts';
+import { UnreadableBlocks } from './unreadable-blocks.ts';
 import { blockBytes, formatGeneration } from './vocabulary.ts';
 
 /** Of a long read that failed, only the pieces that cannot be read alone are written again. */
@@ -38,6 +39,8 @@ interface Repair {
 export class ReadRepair {
   readonly #core: Core;
   readonly #running = new Set<Repair>();
+  /** Known to be unreadable on both nodes. */
+  readonly #lost = new UnreadableBlocks();
   /** When the last repairs began. */
   #begunMs: number[] = [];
 
@@ -100,7 +103,7 @@ export class ReadRepair {
       if (answer.kind === 'gone' || !core.hasDisk) return this.#abandon(repair, key);
       if (answer.kind === 'data') return this.#rewrite(repair, key, offset, length, answer.payload);
       // Detaching this disk would only take away the other blocks' second copy.
-      core.out.log('error', `${length} bytes at ${offset} can be read neither here nor on the peer`);
+      this.#onLost(offset, length);
       core.disk.unlock(key);
       this.#nextPiece(repair);
     });
@@ -109,6 +112,18 @@ export class ReadRepair {
       core.reads.forget(id);
       this.#abandon(repair, key);
     };
+  }
+
+  /** Clients get EIO until it is written again. Said once: they may try for ever. */
+  #onLost(offset: number, length: number): void {
+    const { out } = this.#core;
+    const blocks = blocksTouched(offset, length);
+    if (!this.#lost.add(blocks)) return;
+    const lost = new UnreadableBlocks();
+    lost.add(blocks);
+    const result = `${lost.describe()} can be read neither here nor on the peer: clients get EIO until they write there`;
+    out.decide('disk', 'unreadable-on-both', result, { offset, length });
+    out.log('error', result);
   }
 
   #rewrite(repair: Repair, key: number, offset: number, length: number, payload: Payload): void {
@@ -132,6 +147,7 @@ export class ReadRepair {
   #onRepaired(offset: number, length: number): void {
     const core = this.#core;
     core.io.repairedReads++;
+    this.#lost.remove(blocksTouched(offset, length));
     core.out.decide('disk', 'read-repaired', "rewritten with the peer's data, and readable again", {
       offset,
       length,

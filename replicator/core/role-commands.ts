@@ -27,13 +27,21 @@ type Step =
   /** A change of role is being recorded. */
   | { readonly kind: 'recording' };
 
+interface Postponed {
+  readonly run: () => void;
+  readonly answer: Answer;
+  readonly sinceMs: number;
+}
+
 export class RoleCommands {
   readonly #core: Core;
   #step: Step = { kind: 'none' };
   /** The peer was given leave and has not said yet that it is Primary. */
   #granted = false;
   /** Commands that arrived during a handshake, which must not be disturbed. */
-  #postponed: { readonly run: () => void; readonly answer: Answer; readonly sinceMs: number }[] = [];
+  #postponed: Postponed[] = [];
+  /** Promotions that the peer stands in the way of, if it is still there: it has been asked for a sign of life. */
+  #inDoubt: (Postponed & { readonly refuse: () => void })[] = [];
 
   constructor(core: Core) {
     this.#core = core;
@@ -45,11 +53,15 @@ export class RoleCommands {
 
   // Promote.
 
-  promote(force: boolean, dryRun: boolean, answer: Answer): void {
-    if (this.#isPostponed(() => this.promote(force, dryRun, answer), answer)) return;
+  /** `isPeerThere`: it has just given a sign of life, or a last chance to. */
+  promote(force: boolean, dryRun: boolean, answer: Answer, isPeerThere = false): void {
+    const again = (): void => this.promote(force, dryRun, answer);
+    if (this.#isPostponed(again, answer)) return;
     const core = this.#core;
     if (core.role === 'Primary') return this.#promotePrimary(force, dryRun, answer);
     const refusal = this.#whyNotPromote(force);
+    if (!isPeerThere && refusal?.ok === false && refusal.refusal.code === 'peer-is-primary')
+      return this.#askPeer(again, () => this.promote(force, dryRun, answer, true), answer);
     core.out.decide(
       'promotion',
       refusal?.ok === false ? refusal.refusal.code : 'granted',
@@ -69,6 +81,22 @@ export class RoleCommands {
     const id = core.out.newId();
     this.#step = { kind: 'promoting', id, answer, sinceMs: core.out.nowMs };
     core.send({ kind: 'promoteRequest', id });
+  }
+
+  /**
+   * A Primary that has just died is connected until that is noticed. Before it is said to stand in the way it is asked for a
+   * sign of life, as DRBD does: its answer refuses the promotion, its loss has it decided anew.
+   */
+  #askPeer(run: () => void, refuse: () => void, answer: Answer): void {
+    const asked = { run, refuse, answer, sinceMs: this.#core.out.nowMs };
+    this.#inDoubt.push(asked);
+    this.#core.liveness.ask(() => this.#refuseInDoubt((one) => one === asked));
+  }
+
+  #refuseInDoubt(which: (one: Postponed) => boolean): void {
+    const refused = this.#inDoubt.filter(which);
+    this.#inDoubt = this.#inDoubt.filter((one) => !which(one));
+    for (const { refuse } of refused) refuse();
   }
 
   /** Already in the role, there may still be something to decide: to go on without the peer, or on a disk that is behind. */
@@ -435,6 +463,9 @@ export class RoleCommands {
 
   onSessionEnded(): void {
     this.#granted = false;
+    // Decided anew once all that goes with the session is done.
+    this.#postponed.push(...this.#inDoubt);
+    this.#inDoubt = [];
     const step = this.#step;
     if (step.kind !== 'promoting' && step.kind !== 'takingOver') return;
     this.#ended();
@@ -465,6 +496,11 @@ export class RoleCommands {
     for (const { run } of postponed) run();
   }
 
+  /** The link is down, and the session over. */
+  onLinkLost(): void {
+    if (this.#core.connection.conn !== 'Connected' && !this.#core.solo.isBusy) this.onNegotiated();
+  }
+
   #ended(): void {
     this.#step = { kind: 'none' };
     this.#core.changed();
@@ -475,6 +511,8 @@ export class RoleCommands {
     const { connection } = core;
     const negotiating = connection.conn === 'Connected' && isNegotiating(connection.phase);
     if (!negotiating && !core.solo.isBusy) this.onNegotiated();
+    // Silence for this long ends the session; a peer that says other things meanwhile is there.
+    this.#refuseInDoubt(({ sinceMs }) => core.out.nowMs - sinceMs > core.options.peerTimeoutMs);
     const isLate = (sinceMs: number): boolean => core.out.nowMs - sinceMs > commandDeadlineMs;
     const late = this.#postponed.filter(({ sinceMs }) => isLate(sinceMs));
     this.#postponed = this.#postponed.filter(({ sinceMs }) => !isLate(sinceMs));

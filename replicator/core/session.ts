@@ -38,6 +38,11 @@ export class Session {
   readonly #syncStart: SyncStart;
   /** The loss of the last session is being recorded: the next handshake waits for it. */
   #recordingLoss = false;
+  /**
+   * This disk holds what this node answered its peer. Not so when it went down while linked, until a handshake has found it
+   * whole: under protocol A and B, or in its cache, it may have had more. It has noticed no loss then, whatever comes.
+   */
+  #keptAll = false;
 
   #started = false;
 
@@ -46,10 +51,16 @@ export class Session {
     this.#syncStart = new SyncStart(core, this);
   }
 
+  /** Whether this disk, once flushed, may speak for all that the peer has acknowledged. */
+  get keptAll(): boolean {
+    return this.#keptAll;
+  }
+
   /** After the disk has been opened: look for the peer. */
   start(): void {
     const core = this.#core;
     this.#started = true;
+    this.#keptAll = !core.meta.superblock.linked;
     core.out.emit({ kind: 'publishState', state: this.describeState() });
     // An operator may have disconnected it meanwhile.
     if (core.connection.conn !== 'StandAlone') core.out.emit({ kind: 'wantLink', want: true });
@@ -110,6 +121,7 @@ export class Session {
       lastPingMs: nowMs,
     };
     core.peerWrites.onSessionBegun(session);
+    core.liveness.onSessionBegun();
     core.pace.onSessionBegun();
     core.pause.onSessionBegun();
     core.changed();
@@ -315,6 +327,8 @@ export class Session {
     if (phase.kind !== 'confirming' || !phase.recorded || !phase.peerReady) return;
     const core = this.#core;
     connection.phase = phase.next;
+    // A target is Inconsistent on record until it is.
+    if (phase.next.kind !== 'idle') this.#keptAll = true;
     if (phase.next.kind === 'established') core.onInSync();
     core.announce();
     if (phase.next.kind === 'syncTarget') phase.next.sync.pump();
@@ -445,6 +459,7 @@ export class Session {
     core.lastError = `connection lost (${why}): ${detail}`;
     core.out.log('warn', core.lastError);
     this.#end(why, detail);
+    core.roles.onLinkLost();
   }
 
   onLinkRefused(detail: string): void {
@@ -532,7 +547,7 @@ export class Session {
    */
   #recordLoss(): void {
     const core = this.#core;
-    if (!core.meta.superblock.linked || this.#recordingLoss) return;
+    if (!core.meta.superblock.linked || this.#recordingLoss || !this.#keptAll) return;
     this.#recordingLoss = true;
     const record = (): void => core.meta.update({ linked: false }, {}, () => this.#onLossSettled());
     if (!core.hasDisk) return record();

@@ -5,7 +5,7 @@
 import { isNegotiating } from './connection.ts';
 import type { Core } from './core.ts';
 import type { ProbeOutcome } from './event.ts';
-import { descend } from './metadata-keeper.ts';
+import { descend, isUntracked, settleLineage } from './metadata-keeper.ts';
 import type { PeerState } from './packet.ts';
 import type { SuspendReason } from './status.ts';
 import type { Generation } from './vocabulary.ts';
@@ -67,11 +67,24 @@ export class Solo {
 
   /**
    * A Primary has whole data here, by a handshake. One that was promoted while all data went out of reach has shown none so
-   * far: its first write begins a generation, as after any promotion.
+   * far: its first write begins a generation, as after any promotion. One that has shown another copy's, which is given up
+   * (its own disk was away, and that copy now counts no more): what its clients' caches hold would be a mixture of two
+   * histories with what they read from now on, so they have to come back.
    */
   onDataFound(current: Generation): void {
     const core = this.#core;
-    if (core.role === 'Primary' && core.exposed === 0n) this.armShared(current);
+    if (core.role !== 'Primary' || core.exposed === current) return;
+    const wasShown = core.exposed !== 0n;
+    this.armShared(current);
+    if (!wasShown) return;
+    core.out.log(
+      'error',
+      'the data that clients of this Primary have seen is given up: they are disconnected',
+    );
+    core.writes.onPromoted();
+    core.failHeld('ESHUTDOWN');
+    core.out.emit({ kind: 'serveClients', serve: false });
+    core.serve();
   }
 
   holdReason(): SuspendReason | null {
@@ -110,7 +123,7 @@ export class Solo {
   /** Whether a write has to wait for a record; sets it going. */
   blocksWrite(): boolean {
     const core = this.#core;
-    if (!core.isMirrored) return false;
+    if (!core.isMirrored) return this.#blocksUnmirrored();
     if (this.mustRecord()) {
       this.begin();
       return true;
@@ -305,6 +318,47 @@ export class Solo {
       core.exposed = current;
       core.send({ kind: 'newGeneration', current, history: core.meta.superblock.history });
       this.#finish();
+    });
+  }
+
+  /**
+   * Nothing tracks what is written without mirroring, and the peer of an earlier time may come back: before the first such
+   * write the copy takes a generation that no bitmap covers, so that the two meet as descendant and ancestor, and everything
+   * is copied. A device that never had a peer has been begun like that (disk-keeper.ts).
+   */
+  #blocksUnmirrored(): boolean {
+    const core = this.#core;
+    if (isUntracked(core.meta.durable)) return false;
+    // Otherwise that is on its way to the record.
+    if (core.hasDisk && this.#state.kind === 'idle' && !isUntracked(core.meta.superblock))
+      this.#recordUntracked();
+    return core.hasDisk;
+  }
+
+  /** Flushed first: from the record on this copy wins over that of the former peer. */
+  #recordUntracked(): void {
+    const core = this.#core;
+    this.#state = { kind: 'recording' };
+    core.changed();
+    core.disk.flush((outcome) => {
+      if (outcome === 'failed') core.disks.fail('a flush of the backing device failed');
+      if (!core.hasDisk) return this.#finish();
+      const { superblock } = core.meta;
+      const current = core.ids.newGeneration();
+      const { history } = settleLineage(descend(superblock, current, true));
+      const name = formatGeneration(current);
+      core.out.log(
+        'warn',
+        `written without its former peer: generation ${name}; a peer gets a full copy again`,
+      );
+      core.meta.update(
+        { current, history, bitmap: [], disk: 'UpToDate', linked: false, writer: true, peerExcluded: true },
+        {},
+        () => {
+          core.exposed = current;
+          this.#finish();
+        },
+      );
     });
   }
 

@@ -1,4 +1,4 @@
-/** Blocks that the source of a resync could not read, by name, as far as a person wants to read them. */
+/** Blocks that the source of a resync, or neither copy, could read, by name, as far as a person wants to read them. */
 import type { BlockRun } from './packet.ts';
 
 /** More runs than this are counted, not kept. */

@@ -21,6 +21,8 @@ const maxRequestBlocks = 256;
 const maxRequestBlocksBusy = 32;
 /** With more than this the disk is broken rather than spotted, and going on block by block would take for ever. */
 const maxUnreadableBlocks = 1024;
+/** Ticks further apart than this: the process stood still, and no answer could come. */
+const tickMsMax = 1_000;
 /** Ranges under way: the second one is sent while the first is being hashed. */
 const maxRequests = 2;
 
@@ -45,6 +47,8 @@ export interface SweepHooks {
   finished(): void;
   /** Too much of one of the disks cannot be read. */
   gaveUp(): void;
+  /** Nothing that was asked for has been answered, here or by the peer, for that long. */
+  stalled(forMs: number): void;
 }
 
 export class VerifySweep {
@@ -56,6 +60,7 @@ export class VerifySweep {
   #again: Task[] = [];
   #cursor = 0;
   #ended = false;
+  #stalledMs = 0;
   checkedBlocks = 0;
   readonly differing: BlockBitmap;
   readonly unreadableHere: BlockBitmap;
@@ -78,6 +83,14 @@ export class VerifySweep {
       this.#ask(task);
     }
     if (!this.#ended && this.#requests.size === 0) this.#hooks.finished();
+  }
+
+  /** With the patience of a resync. A range of which one half never comes would keep the verify running for ever. */
+  onTick(sinceLastMs: number): void {
+    const limitMs = this.#core.options.resyncStallMs;
+    this.#stalledMs += Math.min(sinceLastMs, tickMsMax);
+    if (this.#stalledMs >= limitMs) return this.#hooks.stalled(limitMs);
+    this.pump();
   }
 
   #next(): Task | null {
@@ -148,6 +161,7 @@ export class VerifySweep {
     const { ours, theirs } = request;
     if (this.#ended || ours === 'awaited' || theirs === 'awaited') return;
     this.#requests.delete(id);
+    this.#stalledMs = 0;
     if (request.stale) this.#again.push({ run: request.run, suspected: request.suspected });
     else if (ours === 'unreadable' || theirs === 'unreadable') this.#onUnreadable(request);
     else this.#compare(request, shiftRuns(ours.differing(theirs), request.run.first));

@@ -81,6 +81,7 @@ export class Verify {
     const sweep = new VerifySweep(core, {
       finished: () => this.#end('finished', 'the whole device was compared'),
       gaveUp: () => this.#end('ended', 'too much of one of the disks cannot be read'),
+      stalled: (forMs) => this.#end('ended', `it has got nowhere for ${forMs} ms`),
     });
     this.#run = { sweep, repair };
     core.send({ kind: 'verifyStart' });
@@ -166,8 +167,8 @@ export class Verify {
     if (told !== null && this.#core.hasDisk) this.#mark(told);
   }
 
-  onTick(): void {
-    this.#run?.sweep.pump();
+  onTick(sinceLastMs: number): void {
+    this.#run?.sweep.onTick(sinceLastMs);
     if (this.part !== null) this.#core.changed();
   }
 

@@ -1,4 +1,5 @@
 /** What has to be true, checked against the models themselves and not against what a core believes. */
+import type { Superblock } from '../../replicator/core/metadata.ts';
 import type { TableSizes } from '../../replicator/core/table-sizes.ts';
 import { blockBytes, extentBytes } from '../../replicator/core/vocabulary.ts';
 import type { Cluster } from './cluster.ts';
@@ -69,7 +70,15 @@ function counts(copy: SimNode, other: SimNode): boolean {
   const own = copy.metadata.superblock;
   const theirs = other.metadata.superblock;
   if (own.disk === 'Inconsistent' || own.disk === 'Outdated' || own.detached) return false;
+  // Another disk was put in the place of this copy: no handshake takes that for one that may have it (cluster.swapped).
+  if (own.current !== theirs.current && !isRelated(own, theirs)) return false;
   return !theirs.peerExcluded && !theirs.bitmap.includes(own.current);
+}
+
+/** The lines of the two have a generation in common. */
+function isRelated(own: Superblock, theirs: Superblock): boolean {
+  const line = new Set([theirs.current, ...theirs.bitmap, ...theirs.history]);
+  return [own.current, ...own.bitmap, ...own.history].some((generation) => line.has(generation));
 }
 
 /** Identical copies: what both disks hold once nothing is under way. Does not rest on the table of differences. */

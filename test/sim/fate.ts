@@ -24,6 +24,7 @@ export const actions = [
   'freeze',
   'clock-jump',
   'disk',
+  'disk-both',
   'trouble',
   'misdirect',
   'disconnect',
@@ -153,6 +154,8 @@ export class Fate {
         return node.jumpClock(prng.between(300, 8000));
       case 'disk':
         return this.#failDisk(node, prng);
+      case 'disk-both':
+        return this.#failBothDisks(prng);
       case 'trouble':
         cluster.note('link', null);
         return makeTrouble(cluster, node, prng);
@@ -246,13 +249,24 @@ export class Fate {
 
   #failDisk(node: SimNode, prng: Prng): void {
     const cluster = this.#cluster;
-    if (node.disk.isFailing || (!cluster.isHealthy && prng.chance(0.8))) return;
+    if (!node.disk.isFailing && (cluster.isHealthy || !prng.chance(0.8))) this.#loseDisk(node, prng);
+  }
+
+  #loseDisk(node: SimNode, prng: Prng): void {
+    const cluster = this.#cluster;
     cluster.failDisk(node);
     this.#operator.hold(node, true);
     this.#repairLater(prng, () => {
       cluster.repairDisk(node);
       this.#operator.hold(node, false);
     });
+  }
+
+  /** Neither node can know that the other one's copy goes too. They come back at times of their own. */
+  #failBothDisks(prng: Prng): void {
+    const { nodes, isHealthy } = this.#cluster;
+    if (!isHealthy) return;
+    for (const node of nodes) this.#loseDisk(node, prng);
   }
 
   /** Without a peer to take over from, a forced failover is a forced promotion: that is for the operator to consider. */

@@ -51,12 +51,17 @@ const chances: Partial<Record<Action, number>> = {
   'lose-probes': 0.15,
 };
 
+const drawnApart: ReadonlySet<Action> = new Set(['grow', 'disk-both']);
+
 export function planHistory(seed: bigint, shortening: Shortening = unshortened): Plan {
   const prng = new Prng(seed ^ 0x5eedn);
   const kind = prng.chance(0.01) ? 'mismatch' : 'pair';
-  const some = actions.filter((action) => action !== 'grow' && prng.chance(chances[action] ?? usualChance));
-  // Drawn apart, so that histories without growth stay what they were.
+  const some = actions.filter(
+    (action) => !drawnApart.has(action) && prng.chance(chances[action] ?? usualChance),
+  );
+  // Drawn apart, so that histories without these stay what they were.
   const grows = kind === 'pair' && new Prng(seed ^ 0x6702n).chance(0.25);
+  const losesBoth = kind === 'pair' && new Prng(seed ^ 0xd15cn).chance(0.08);
   const networkDelayMs = prng.pick([0.2, 2, 20]);
   const diskLatencyMs = prng.pick([0.5, 5, 30]);
   const metadataDelayMs = prng.pick([1, 10, 60]);
@@ -83,7 +88,11 @@ export function planHistory(seed: bigint, shortening: Shortening = unshortened):
       client: { workers, thinkMs, hotSpots: prng.between(1, 8), hugeTrims: prng.chance(0.3) },
     },
     fate: {
-      actions: grows ? [...some, 'grow'] : some,
+      actions: [
+        ...some,
+        ...(grows ? (['grow'] as const) : []),
+        ...(losesBoth ? (['disk-both'] as const) : []),
+      ],
       intervalMs: Math.round(faultsMs / prng.pick([5, 15, 40])),
       repairMs: prng.pick([300, 2000, 6000]),
       keep: null,

@@ -102,6 +102,7 @@ function settle(cluster: Cluster, fate: Fate): void {
   if (world.violations.length > 0) return;
   if (!client.isIdle) return world.violation('liveness', `a request never ends: ${cluster.describe()}`);
   if (!isServed()) return world.violation('liveness', `it never gets well: ${cluster.describe()}`);
+  stayConnected(cluster);
   cluster.checkAlways();
   checkIdentical(cluster);
   checkEmpty(cluster);
@@ -120,6 +121,16 @@ function settle(cluster: Cluster, fate: Fate): void {
   client.verify(server, () => (verified = true));
   world.run(world.nowMs + 10_000, () => verified);
   if (!verified && world.violations.length === 0) world.violation('liveness', 'the last reads never end');
+}
+
+/** Above the time of silence after which most nodes believe that their peer is lost. */
+const silenceMs = 1_500;
+
+/** A connection that nobody uses stays: each node hears from the other one often enough. */
+function stayConnected({ world, network }: Cluster): void {
+  const before = network.begun;
+  world.run(world.nowMs + silenceMs);
+  if (network.begun > before) world.violation('liveness', 'an idle connection is lost');
 }
 
 /** Online verify finds what a disk has done wrong, exactly that, and mends it: which copy was right, nothing can tell. */

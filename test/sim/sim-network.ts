@@ -101,6 +101,11 @@ export class SimNetwork {
     return this.isCut || this.#losesProbes || this.#bytesPerMs !== null;
   }
 
+  /** Ends of sessions that have begun so far. */
+  get begun(): number {
+    return [...this.#sessions.values()].reduce((sum, count) => sum + count, 0);
+  }
+
   /** A session is open on both sides. */
   get isConnected(): boolean {
     return this.#ends.size === 2;

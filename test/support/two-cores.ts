@@ -288,6 +288,12 @@ export class TwoCores {
     this.#tell(node, { kind: 'configured', policies: node.options });
   }
 
+  /** The definition that the next start of the node finds: with that peer, or with none. */
+  define(name: Name, peerName: string | null): void {
+    const node = this.#nodes[name];
+    node.options = { ...node.options, peerName };
+  }
+
   setClients(name: Name, count: number): void {
     this.#tell(this.#nodes[name], { kind: 'clients', count });
   }

@@ -392,6 +392,32 @@ test('a write in flight when both the peer and then the own disk go is not ackno
   t.deepEqual(pair.lostBlocks('b'), []);
 });
 
+test('both disks fail at once: neither that returns alone is taken for whole, unless forced', (t) => {
+  for (const name of ['a', 'b'] as const) {
+    const pair = mirroring();
+    for (const one of [pair.disk('a'), pair.disk('b')]) one.failWrites = true;
+    pair.write('a', 0, 2);
+    pair.settle();
+    t.regex(summary(pair, 'a'), /^Primary\/Failed .*\/Failed$/);
+    // What was in its cache is gone, and the other one may have it.
+    pair.disk(name).losePower();
+    pair.disk(name).failWrites = false;
+    t.is(outcome(pair, name, attach), 'ok');
+    t.is(pair.status(name).diskState, 'Outdated');
+    t.deepEqual(pair.status('a').suspended, ['no-data']);
+    const other = name === 'a' ? 'b' : 'a';
+    pair.disk(other).failWrites = false;
+    t.is(outcome(pair, other, attach), 'ok');
+    t.is(pair.status('a').diskState, 'Outdated');
+    t.is(pair.status('b').diskState, 'Outdated');
+    t.is(pair.decisions('a').findLast(({ kind }) => kind === 'handshake')?.rule, 'no-usable-source');
+    t.is(outcome(pair, 'a', promote), 'not-up-to-date');
+    t.is(outcome(pair, 'a', promoteByForce), 'ok');
+    t.is(summary(pair, 'a'), mirroringPrimary);
+    t.deepEqual(pair.differences(), []);
+  }
+});
+
 test('a read that is under way when the disk fails is answered by the peer: the disk may have fallen back', (t) => {
   const pair = mirroring();
   const release = pair.hold('read', 'a');

@@ -17,6 +17,7 @@ import {
   mirroringPrimary,
   mirroringSecondary,
   outcome,
+  promoteByForce,
   run,
   summary,
 } from '../../support/pair.ts';
@@ -208,6 +209,7 @@ test('both disks fail, one while it is to take over from the other: requests wai
   t.is(write.outcome, 'EIO');
   pair.disk('a').repair();
   run(pair, 'a', attach);
+  t.is(outcome(pair, 'a', promoteByForce), 'ok', 'nothing proves that this copy is the newest');
   const flushes = [pair.flush('a'), pair.flush('a')];
   pair.settle();
   t.deepEqual(

@@ -30,6 +30,7 @@ const plain: PeerState = {
 
 const marked = { dirtyBlocks: 3 } as const;
 const diskless = { disk: 'Diskless' } as const;
+const outdated = { disk: 'Outdated' } as const;
 const fresh = { origin: 'created-empty', disk: 'Inconsistent' } as const;
 const withData = { origin: 'created-with-data', disk: 'Inconsistent' } as const;
 const ahead = { current: 2n, bitmap: [1n], history: [1n] } as const;
@@ -122,6 +123,7 @@ const rows: readonly Row[] = [
     'diskless-self',
     'diskless',
   ],
+  ['the only disk is Outdated', diskless, outdated, 'diskless-self', 'diskless'],
   ['the only disk is fresh', diskless, fresh, 'diskless-self', 'diskless'],
   [
     'a diskless Primary meets the disk it wrote to',

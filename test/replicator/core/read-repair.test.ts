@@ -165,6 +165,13 @@ test('a block that neither node can read is an error to the client, and both dis
   t.is(read.outcome, 'EIO');
   t.is(summary(pair, 'a'), mirroringPrimary);
   t.is(summary(pair, 'b'), mirroringSecondary);
+  pair.read('a', 3);
+  pair.settle();
+  t.deepEqual(
+    pair.decisions('a').flatMap(({ rule, result }) => (rule === 'unreadable-on-both' ? [result] : [])),
+    ['block 3 (of 4 KiB) can be read neither here nor on the peer: clients get EIO until they write there'],
+    'said once',
+  );
   // A write makes it good on both.
   pair.write('a', 3, 9);
   pair.settle();

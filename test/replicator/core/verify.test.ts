@@ -458,3 +458,30 @@ test('hashes of another length end the session', (t) => {
   });
   t.not(pair.status('a').peer?.connection, 'Connected');
 });
+
+for (const [what, kind, where] of [
+  ['a hash of its own disk', 'digest', 'a'],
+  ['a hash of the other disk', 'digest', 'b'],
+  ['an answer of the peer', 'packet:verifyDigests', 'a'],
+] as const) {
+  test(`${what} that never comes: the verify ends, and what it has found is repaired`, (t) => {
+    const pair = flushed();
+    // Otherwise all that is behind the answer would wait too, and the link be lost.
+    pair.configure('a', { peerTimeoutMs: 3_600_000 });
+    corrupt(pair, 'b', 5);
+    const release = pair.hold(kind, where, () => pair.status('a').peer?.verify?.differingBytes === 4096);
+    run(pair, 'a', verify);
+    pair.tick(29_000);
+    t.is(pair.status('a').peer?.verify?.state, 'running');
+    pair.tick(2_000);
+    t.is(pair.status('a').peer?.verify?.state, 'ended');
+    t.is(verdict(pair, 'a')?.inputs['why'], 'it has got nowhere for 30000 ms');
+    release();
+    pair.tick(1_000);
+    t.is(summary(pair, 'a'), mirroringPrimary);
+    t.is(summary(pair, 'b'), mirroringSecondary);
+    t.deepEqual(pair.differences(), []);
+    t.is(outcome(pair, 'a', verify), 'ok');
+    t.like(verdict(pair, 'a'), { rule: 'finished', result: 'no block differs' });
+  });
+}

@@ -165,11 +165,11 @@ export const roleBugs: readonly PlantedBug[] = [
     what: 'an idle peer is not asked for a sign of life',
     breaks: 'progress',
     file: 'liveness.ts',
-    find: `core.send({ kind: 'ping' });`,
-    replace: '',
-    seedsMax: 1000,
-    checkers: ['identical', 'memory', 'generations'],
-    rare: true,
+    find: `connection.lastPingMs = out.nowMs;
+      this.#ping();`,
+    replace: 'connection.lastPingMs = out.nowMs;',
+    seedsMax: 40,
+    checkers: ['liveness'],
   },
   {
     name: 'inbound-not-held',
