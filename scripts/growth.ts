@@ -39,7 +39,9 @@ const { values } = parseArgs({
 const names = values.only?.split(',') ?? [...measurements.keys()];
 const unknown = names.find((name) => !measurements.has(name));
 if (unknown !== undefined) {
-  process.stderr.write(`growth: no measurement "${unknown}"; there are ${[...measurements.keys()].join(', ')}\n`);
+  process.stderr.write(
+    `growth: no measurement "${unknown}"; there are ${[...measurements.keys()].join(', ')}\n`,
+  );
   process.exit(2);
 }
 

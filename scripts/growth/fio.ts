@@ -36,7 +36,9 @@ const Direction = Type.Object({
     percentile: Type.Optional(Type.Record(Type.String(), Type.Number())),
   }),
 });
-const checkFio = checker(Type.Object({ jobs: Type.Array(Type.Object({ read: Direction, write: Direction })) }));
+const checkFio = checker(
+  Type.Object({ jobs: Type.Array(Type.Object({ read: Direction, write: Direction })) }),
+);
 
 /** Throws when fio is missing or ends with an error. */
 export async function fio(job: FioJob): Promise<FioResult> {
@@ -59,7 +61,8 @@ export async function fio(job: FioJob): Promise<FioResult> {
   ]);
   const checked = checkFio(JSON.parse(output.slice(output.indexOf('{'))));
   const [first] = checked.ok ? checked.value.jobs : [];
-  if (first === undefined) throw new Error(`fio answered something else than expected:\n${output.slice(0, 500)}`);
+  if (first === undefined)
+    throw new Error(`fio answered something else than expected:\n${output.slice(0, 500)}`);
   const direction = first.write.total_ios > 0 ? first.write : first.read;
   const us = (percent: string): number => (direction.clat_ns.percentile?.[percent] ?? 0) / 1000;
   return {

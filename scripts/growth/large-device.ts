@@ -37,7 +37,14 @@ export async function largeDevice(run: Measurement): Promise<void> {
   await defineMirrored(pair, 'r0', String(deviceBytes));
   report.say('writing 64 KiB into each of 2560 extents, mirrored');
   const uri = uriOf(alpha, 'r0');
-  await fio({ uri, rw: 'randwrite', blockSize: '64k', depth: 16, size: String(deviceBytes), requests: writtenExtents });
+  await fio({
+    uri,
+    rw: 'randwrite',
+    blockSize: '64k',
+    depth: 16,
+    size: String(deviceBytes),
+    requests: writtenExtents,
+  });
   report.say('and 20,000 blocks anywhere, without the peer');
   await beta.stop();
   await fio({ uri, rw: 'randwrite', depth: 32, size: String(deviceBytes), requests: scatteredWrites });

@@ -32,7 +32,12 @@ export async function manyClients(run: Measurement): Promise<void> {
     many.push((await fio({ ...common, depth: 1, clients })).iops);
   }
   const best = Math.max(...one);
-  run.report.add({ what: 'one client, 64 writes under way', measured: perSecond(best), bound: '', met: null });
+  run.report.add({
+    what: 'one client, 64 writes under way',
+    measured: perSecond(best),
+    bound: '',
+    met: null,
+  });
   share(run, `the same beside ${clients - 1} idle clients`, Math.max(...idle), best);
   share(run, `${clients} clients, one write each`, Math.max(...many), best);
 }

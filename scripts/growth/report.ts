@@ -40,7 +40,12 @@ export class TableReport implements Report {
     const all = [['what', 'measured', 'bound', ''], ...cells];
     const widths = [0, 1, 2].map((column) => Math.max(...all.map((line) => line[column]?.length ?? 0)));
     return all
-      .map((line) => line.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  ').trimEnd())
+      .map((line) =>
+        line
+          .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+          .join('  ')
+          .trimEnd(),
+      )
       .join('\n');
   }
 }
