@@ -1,6 +1,7 @@
 /** Real nodes of this checkout for a measurement: one, or a pair that mirrors, under one directory; ended with it. */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { NodeProcess } from '../../test/support/node-process.ts';
 import { freePort } from '../../test/support/ports.ts';
 import { isMirroring } from '../../test/support/status.ts';
@@ -25,7 +26,8 @@ export function makeNode(
 ): NodeProcess {
   const dir = join(run.directory, name);
   mkdirSync(dir, { recursive: true });
-  const node = new NodeProcess(dir, { name, env, args: ['--log-level', 'warn'] });
+  const program = [fileURLToPath(new URL('../../server/lockstep.js', import.meta.url)), 'serve'];
+  const node = new NodeProcess(dir, { name, env, program, args: ['--log-level', 'warn'] });
   run.nodes.push(node);
   return node;
 }
