@@ -16,6 +16,7 @@ import { manyResources } from './growth/many-resources.ts';
 import { memoryOverTime } from './growth/memory-over-time.ts';
 import type { Measurement } from './growth/nodes.ts';
 import { TableReport } from './growth/report.ts';
+import { stuckDisk } from './growth/stuck-disk.ts';
 
 const measurements = new Map<string, (run: Measurement) => Promise<void>>([
   ['large-device', largeDevice],
@@ -23,6 +24,7 @@ const measurements = new Map<string, (run: Measurement) => Promise<void>>([
   ['many-clients', manyClients],
   ['activity-log', activityLog],
   ['cold-reads', coldReads],
+  ['stuck-disk', stuckDisk],
   ['api-latency', apiLatency],
   ['memory', memoryOverTime],
 ]);

@@ -4,7 +4,7 @@
  * kilobytes; how many of them one resource may have is bounded where it asks (replicator/shell/pool-share.ts).
  */
 
-const threads = 64;
+const threads = 128;
 
 /** Before the first operation of the pool, which is when its size is read. What the user has set stays. */
 export function widenThreadPool(): void {
