@@ -12,6 +12,9 @@ import type { MetadataThreadOrder } from './metadata-worker.ts';
 /** A commit waits for those of other resources in its thread, each one sync of the disk; more threads would share it. */
 const defaultThreadsMax = 2;
 
+/** Of a thread's heap: what it holds is short-lived and small, and what a larger one would gain is memory only. */
+const maxYoungGenerationSizeMb = 3;
+
 export interface MetadataPort {
   readonly port: MessagePort;
   /** The database is given up: the thread may end. Harmless when repeated. */
@@ -59,6 +62,7 @@ class MetadataThread {
     // Beside this file, and with its extension: stripped sources in a checkout, JavaScript in a package.
     this.#worker = new Worker(new URL(`./metadata-worker${extname(import.meta.url)}`, import.meta.url), {
       name: 'metadata',
+      resourceLimits: { maxYoungGenerationSizeMb },
     });
     this.#worker.on('error', (error) => this.#end(`the metadata thread failed: ${String(error)}`));
     this.#worker.on('exit', (code) => this.#end(`the metadata thread ended with code ${code}`));
