@@ -21,14 +21,6 @@ export interface DataDirectory {
   readonly store: NodeStore;
 }
 
-/** Where a resource keeps what no one configured otherwise. */
-export interface ResourcePaths {
-  readonly directory: string;
-  readonly backing: string;
-  readonly metadata: string;
-  readonly nbdSocket: string;
-}
-
 /** Creates what is missing; throws NodeStoreError or a system error when it cannot be used. */
 export function openDataDirectory(directory: string, nodeName: string): DataDirectory {
   const path = resolve(directory);
@@ -43,17 +35,6 @@ export function openDataDirectory(directory: string, nodeName: string): DataDire
     store.close();
     throw error;
   }
-}
-
-/** `name` is a checked resource name, which cannot leave the directory. */
-export function resourcePaths(dataDirectory: string, name: string): ResourcePaths {
-  const directory = join(dataDirectory, 'resources', name);
-  return {
-    directory,
-    backing: join(directory, 'data.img'),
-    metadata: join(directory, 'metadata.db'),
-    nbdSocket: join(directory, 'nbd.sock'),
-  };
 }
 
 /** The token in a file; null when there is no file. Throws when it holds none. */

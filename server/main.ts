@@ -1,5 +1,7 @@
 #!/usr/bin/env node
-/** The executable. Checks the runtime before anything native is loaded, then hands over to the command line. */
+/** The executable. Checks and prepares the runtime before anything large is loaded, then hands over to the command line. */
+import { keepCompiled } from './compile-cache.ts';
+import { widenThreadPool } from './thread-pool.ts';
 
 const nodeMajorMin = 24;
 
@@ -11,6 +13,8 @@ if (major < nodeMajorMin) {
   );
   process.exitCode = 2;
 } else {
+  widenThreadPool();
+  keepCompiled();
   // Imported only now: an older Node would crash while loading it.
   const { runCommandLine } = await import('./cli.ts');
   const status = await runCommandLine(process.argv.slice(2));

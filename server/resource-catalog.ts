@@ -6,7 +6,7 @@ import { lstat, rm } from 'node:fs/promises';
 import type { FastifyBaseLogger } from 'fastify';
 import type { Command } from '../replicator/core/command.ts';
 import { CommandTimeout, type DataPlane } from './data-plane/data-plane.ts';
-import { resourcePaths } from './data-directory.ts';
+import { resourcePaths } from './resource-paths.ts';
 import { defineResource, differingKeys, policyMistakes } from './definition.ts';
 import { ApiError, invalid, refusalError } from './errors.ts';
 import type { NodeStore } from './node-store.ts';

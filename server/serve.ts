@@ -3,6 +3,7 @@ import { writeSync } from 'node:fs';
 import closeWithGrace from 'close-with-grace';
 import { destination, pino, type Logger } from 'pino';
 import { buildApp } from './app.ts';
+import { saveCompiled } from './compile-cache.ts';
 import type { Config } from './config.ts';
 import { UsageError } from './config.ts';
 import { openDataDirectory } from './data-directory.ts';
@@ -96,6 +97,7 @@ export async function serve(config: Config, version: string): Promise<void> {
   log.info({ api, pid: process.pid }, 'ready');
   // The one line of standard output: scripts and supervisors wait for it.
   writeSync(1, `${JSON.stringify({ ready: true, api, pid: process.pid, tokenFile: directory.tokenFile })}\n`);
+  saveCompiled();
 }
 
 function createLogger(config: Config): Logger {

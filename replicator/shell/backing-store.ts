@@ -16,6 +16,7 @@ import { zeroRange } from './backing-growth.ts';
 import type { FileIo, IoDone } from './file-io.ts';
 import { blockDeviceBytes } from './libc.ts';
 import type { Allocation } from './libc.ts';
+import { PoolShare } from './pool-share.ts';
 import { QuickPath, defaultQuickPath } from './quick-path.ts';
 
 /** Larger ones go to the thread pool at once. Bytes. */
@@ -60,6 +61,7 @@ export class BackingStore {
   readonly #tellsHoles: boolean;
   readonly #inMemory: boolean;
   readonly #io: FileIo;
+  readonly #share: PoolShare;
   readonly #quickWrites: QuickPath;
   readonly #quickReads: QuickPath;
   readonly #quickAllocation: QuickPath;
@@ -83,7 +85,8 @@ export class BackingStore {
     this.#tellsHoles = options.tellsHoles;
     this.#inMemory = options.inMemory;
     this.#readsCached = !options.inMemory;
-    this.#io = options.io;
+    this.#share = new PoolShare(options.io, options.nowMs);
+    this.#io = this.#share.io;
     const quick = { ...defaultQuickPath, nowMs: options.nowMs };
     this.#quickWrites = new QuickPath(quick);
     this.#quickReads = new QuickPath(quick);
@@ -108,7 +111,7 @@ export class BackingStore {
   write(offset: number, data: Uint8Array, done: StoreDone): void {
     this.#assertRange(offset, data.byteLength);
     if (this.#isRefused(done)) return;
-    if (data.byteLength <= quickWriteBytesMax && this.#quickWrites.isOpen()) {
+    if (data.byteLength <= quickWriteBytesMax && !this.#share.isStalled && this.#quickWrites.isOpen()) {
       this.#now(done, () => this.#quickWrites.run(() => this.#io.writeNow(this.#fd, data, offset)));
       return;
     }
@@ -331,7 +334,7 @@ export class BackingStore {
         next(error, error === null);
       }
     };
-    if (lengthBytes <= quickAllocationBytesMax && this.#quickAllocation.isOpen()) {
+    if (lengthBytes <= quickAllocationBytesMax && !this.#share.isStalled && this.#quickAllocation.isOpen()) {
       const call = (): void => this.#io.fallocateNow(this.#fd, how, offset, lengthBytes);
       answer(attempt(() => this.#quickAllocation.run(call)));
       return;
@@ -379,7 +382,7 @@ export class BackingStore {
     const refusal = this.#refusal();
     if (refusal !== null) done(refusal, null);
     else if (!this.#tellsHoles) done(null, unknown);
-    else if (this.#quickSeeks.isOpen()) {
+    else if (!this.#share.isStalled && this.#quickSeeks.isOpen()) {
       let result: Result | null = null;
       const error = attempt(() => {
         result = this.#quickSeeks.run(() => {

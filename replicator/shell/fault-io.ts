@@ -2,10 +2,11 @@
  * Disk errors on demand, for end-to-end tests against real processes. Only with LOCKSTEP_TEST=1 in the environment
  * at start, and LOCKSTEP_TEST_FAULT_FILE naming a file: while that file exists, the operations it lists fail
  * with EIO, for instance `{"failWrites":true}`. `{"badSector":{"offset":8192,"length":4096}}` fails reads that touch these
- * bytes until all of them were written in one go, as a disk does that then takes a spare sector. Otherwise the plain
- * system calls are used, at no cost.
+ * bytes until all of them were written in one go, as a disk does that then takes a spare sector. `{"stall":{"backing":PATH,
+ * "fifo":PATH}}` is a disk that hangs: reads of that backing hold a thread of the pool, each until it gets a byte from the
+ * fifo. Otherwise the plain system calls are used, at no cost.
  */
-import { readFileSync } from 'node:fs';
+import { constants, openSync, read, readFileSync, readlinkSync } from 'node:fs';
 import { SystemCallError } from './libc.ts';
 import { systemFileIo } from './file-io.ts';
 import type { FileIo } from './file-io.ts';
@@ -14,7 +15,8 @@ const faultFilePath =
   process.env['LOCKSTEP_TEST'] === '1' ? (process.env['LOCKSTEP_TEST_FAULT_FILE'] ?? null) : null;
 
 /** What the stores of this process use, decided once at start. */
-export const processFileIo: FileIo = faultFilePath === null ? systemFileIo : faultFileIo(faultFilePath);
+export const processFileIo: FileIo =
+  faultFilePath === null ? systemFileIo : faultFileIo(faultFilePath, stallingFileIo(faultFilePath));
 
 export type FaultKind = 'failWrites' | 'failReads' | 'failFlush';
 
@@ -22,7 +24,7 @@ export type FaultKind = 'failWrites' | 'failReads' | 'failFlush';
 export type FaultRange = { readonly offset: number; readonly length: number } | null;
 
 /** `failWrites` covers punching and zeroing too. A fault file that is no JSON object fails everything. */
-export function faultFileIo(path: string): FileIo {
+export function faultFileIo(path: string, io: FileIo = systemFileIo): FileIo {
   const repaired = new Set<string>();
   return faultyFileIo((kind, range) => {
     let text: string;
@@ -40,7 +42,43 @@ export function faultFileIo(path: string): FileIo {
       if (kind === 'failReads' && touches(range, bad) && !repaired.has(name)) return true;
     }
     return listed.kinds.has(kind);
-  });
+  }, io);
+}
+
+/** The system's calls, but reads of the backing that the file names hang until its fifo lets them go. */
+export function stallingFileIo(path: string, io: FileIo = systemFileIo): FileIo {
+  const fifos = new Map<string, number>();
+  /** The fifo that reads of this descriptor wait for; null when they do not. */
+  const stallOf = (fd: number): number | null => {
+    const stall = listedStall(path);
+    if (stall === null || readlinkSync(`/proc/self/fd/${fd}`) !== stall.backing) return null;
+    const fifo = fifos.get(stall.fifo) ?? openSync(stall.fifo, constants.O_RDWR);
+    fifos.set(stall.fifo, fifo);
+    return fifo;
+  };
+  return {
+    ...io,
+    readCached: (fd, data, position) => (stallOf(fd) === null ? io.readCached(fd, data, position) : 'EAGAIN'),
+    read(fd, data, position, done) {
+      const fifo = stallOf(fd);
+      if (fifo === null) return io.read(fd, data, position, done);
+      read(fifo, Buffer.alloc(1), 0, 1, null, () => io.read(fd, data, position, done));
+    },
+  };
+}
+
+function listedStall(path: string): { readonly backing: string; readonly fifo: string } | null {
+  try {
+    const listed: unknown = JSON.parse(readFileSync(path, 'utf8'));
+    if (typeof listed !== 'object' || listed === null || !('stall' in listed)) return null;
+    const { stall } = listed;
+    if (typeof stall !== 'object' || stall === null || !('backing' in stall) || !('fifo' in stall))
+      return null;
+    const { backing, fifo } = stall;
+    return typeof backing === 'string' && typeof fifo === 'string' ? { backing, fifo } : null;
+  } catch {
+    return null;
+  }
 }
 
 /** The system's calls, except those for which `fails` says yes; it is asked once per call. */

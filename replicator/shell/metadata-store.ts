@@ -1,14 +1,14 @@
 /**
- * The metadata of one resource, as the driver of the core uses it: changes go to a thread of their own and come back
+ * The metadata of one resource, as the driver of the core uses it: changes go to another thread and come back
  * when they are durable, in order. One commit is under way at a time; what arrives meanwhile shares the next, so
  * that many changes cost one sync of the disk.
  */
-import { extname } from 'node:path';
-import { Worker } from 'node:worker_threads';
 import type { Superblock, Transaction } from '../core/metadata.ts';
 import type { Refusal } from '../core/refusal.ts';
 import type { Binding } from './backing-identity.ts';
 import type { MetadataChange, MetadataContent, MetadataLocation } from './metadata-database.ts';
+import { metadataThreads } from './metadata-threads.ts';
+import type { MetadataPort } from './metadata-threads.ts';
 import type { MetadataAnswer, MetadataOrder } from './metadata-worker.ts';
 
 export interface MetadataOptions extends MetadataLocation {
@@ -33,16 +33,16 @@ export type MetadataOpened =
 
 export async function openMetadata(options: MetadataOptions): Promise<MetadataOpened> {
   const { path, resourceName, nodeName } = options;
-  const workerData: MetadataLocation = { path, resourceName, nodeName };
-  // Beside this file, and with its extension: stripped sources in a checkout, JavaScript in a package.
-  const worker = new Worker(new URL(`./metadata-worker${extname(import.meta.url)}`, import.meta.url), {
-    workerData,
-    name: `metadata ${resourceName}`,
-  });
-  const answer = await firstAnswer(worker);
+  const thread = new ThreadEnd();
+  const port = metadataThreads.open({ path, resourceName, nodeName }, (why) => thread.lost(why));
+  const answer = await firstAnswer(port, thread);
+  if (answer.kind !== 'opened') {
+    port.port.close();
+    port.release();
+  }
   switch (answer.kind) {
     case 'opened':
-      return { ok: true, store: new MetadataStore(worker, options.onFatal), content: answer.content };
+      return { ok: true, store: new MetadataStore(port, thread, options.onFatal), content: answer.content };
     case 'refused':
       return { ok: false, refusal: answer.refusal };
     case 'failed':
@@ -64,24 +64,25 @@ export async function openMetadata(options: MetadataOptions): Promise<MetadataOp
 type State = 'open' | 'closing' | 'closed' | 'fatal';
 
 export class MetadataStore {
-  readonly #worker: Worker;
+  readonly #port: MetadataPort;
   readonly #onFatal: (message: string) => void;
   readonly #ended: Promise<void>;
   #state: State = 'open';
   #committing: readonly Queued[] = [];
   #queue: Queued[] = [];
 
-  constructor(worker: Worker, onFatal: (message: string) => void) {
-    this.#worker = worker;
+  constructor(port: MetadataPort, thread: ThreadEnd, onFatal: (message: string) => void) {
+    this.#port = port;
     this.#onFatal = onFatal;
     this.#ended = new Promise((resolve) => {
-      worker.on('exit', (code) => {
-        if (this.#state !== 'closed') this.#fatal(`the metadata thread ended with code ${code}`);
+      port.port.on('close', () => {
+        port.release();
+        if (this.#state !== 'closed') this.#fatal('the metadata thread has given the database up');
         resolve();
       });
     });
-    worker.on('message', (answer: MetadataAnswer) => this.#handle(answer));
-    worker.on('error', (error) => this.#fatal(`the metadata thread failed: ${String(error)}`));
+    port.port.on('message', (answer: MetadataAnswer) => this.#handle(answer));
+    thread.listener = (why) => this.#fatal(why);
   }
 
   /** The first change of new metadata: the superblock, and the backing it belongs to. */
@@ -147,7 +148,7 @@ export class MetadataStore {
   }
 
   #order(order: MetadataOrder): void {
-    this.#worker.postMessage(order);
+    this.#port.port.postMessage(order);
   }
 
   #fatal(message: string): void {
@@ -155,7 +156,7 @@ export class MetadataStore {
     this.#state = 'fatal';
     this.#committing = [];
     this.#queue = [];
-    void this.#worker.terminate();
+    this.#port.port.close();
     this.#onFatal(message);
   }
 }
@@ -165,19 +166,23 @@ interface Queued {
   readonly done: () => void;
 }
 
+/** Who is told that the thread has ended; the first answer and then the store. */
+class ThreadEnd {
+  listener: (why: string) => void = () => undefined;
+
+  lost(why: string): void {
+    this.listener(why);
+  }
+}
+
 /** What the thread says first; `failed` when it ended before it could say anything. */
-function firstAnswer(worker: Worker): Promise<MetadataAnswer> {
+function firstAnswer({ port }: MetadataPort, thread: ThreadEnd): Promise<MetadataAnswer> {
   return new Promise((resolve) => {
-    const onExit = (code: number): void => settle({ kind: 'failed', message: `it ended with code ${code}` });
-    const onError = (error: unknown): void => settle({ kind: 'failed', message: String(error) });
     const settle = (answer: MetadataAnswer): void => {
-      worker.off('exit', onExit);
-      worker.off('error', onError);
-      worker.off('message', settle);
+      port.off('message', settle);
       resolve(answer);
     };
-    worker.on('exit', onExit);
-    worker.on('error', onError);
-    worker.on('message', settle);
+    thread.listener = (message) => settle({ kind: 'failed', message });
+    port.on('message', settle);
   });
 }

@@ -1,5 +1,5 @@
-/** The thread that owns one resource's metadata database, so that a commit never holds up the data plane. */
-import { parentPort, workerData } from 'node:worker_threads';
+/** A thread that owns the metadata databases of some resources, so that a commit never holds up the data plane. */
+import { parentPort } from 'node:worker_threads';
 import type { MessagePort } from 'node:worker_threads';
 import type { Refusal } from '../core/refusal.ts';
 import { countedCommit } from './crash-commit.ts';
@@ -11,6 +11,12 @@ import type {
   MetadataLocation,
 } from './metadata-database.ts';
 
+/** To the thread. What concerns one database goes over its port. */
+export type MetadataThreadOrder =
+  | { readonly kind: 'open'; readonly location: MetadataLocation; readonly port: MessagePort }
+  /** No database is open any more. */
+  | { readonly kind: 'end' };
+
 export type MetadataOrder =
   { readonly kind: 'commit'; readonly changes: readonly MetadataChange[] } | { readonly kind: 'close' };
 
@@ -19,43 +25,37 @@ export type MetadataAnswer =
   | { readonly kind: 'refused'; readonly refusal: Refusal }
   /** The changes of the last order are durable. */
   | { readonly kind: 'committed' }
-  /** They are not, and nothing is committed any more. */
+  /** They are not; nothing is committed any more, and the database is closed. */
   | { readonly kind: 'failed'; readonly message: string }
   | { readonly kind: 'closed' };
 
 if (parentPort !== null) {
-  serve(parentPort, parseLocation(workerData));
+  const thread = parentPort;
+  thread.on('message', (order: MetadataThreadOrder) => {
+    if (order.kind === 'open') serve(order.port, order.location);
+    else thread.close();
+  });
 }
 
 function serve(port: MessagePort, location: MetadataLocation): void {
   const opened = countedCommit(() => openMetadataDatabase(location));
   if (!opened.ok) {
     answer(port, { kind: 'refused', refusal: opened.refusal });
+    port.close();
     return;
   }
+  const { database } = opened;
   port.on('message', (order: MetadataOrder) => {
-    switch (order.kind) {
-      case 'commit':
-        answer(port, commit(opened.database, order.changes));
-        return;
-      case 'close':
-        opened.database.close();
-        answer(port, { kind: 'closed' });
-        port.close();
-        return;
-    }
+    const done = order.kind === 'commit' ? commit(database, order.changes) : close(database);
+    answer(port, done);
+    if (done.kind !== 'committed') port.close();
   });
   answer(port, { kind: 'opened', content: opened.content }, imageBuffers(opened.content));
 }
 
-function parseLocation(value: unknown): MetadataLocation {
-  const fields = new Map<string, unknown>(Object.entries(value ?? {}));
-  const text = (name: keyof MetadataLocation): string => {
-    const field = fields.get(name);
-    if (typeof field !== 'string') throw new TypeError(`the metadata thread was started without ${name}`);
-    return field;
-  };
-  return { path: text('path'), resourceName: text('resourceName'), nodeName: text('nodeName') };
+function close(database: MetadataDatabase): MetadataAnswer {
+  database.close();
+  return { kind: 'closed' };
 }
 
 function commit(database: MetadataDatabase, changes: readonly MetadataChange[]): MetadataAnswer {
@@ -63,6 +63,7 @@ function commit(database: MetadataDatabase, changes: readonly MetadataChange[]):
     countedCommit(() => database.commit(changes));
     return { kind: 'committed' };
   } catch (error) {
+    database.close();
     return { kind: 'failed', message: error instanceof Error ? error.message : String(error) };
   }
 }

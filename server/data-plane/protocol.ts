@@ -1,6 +1,6 @@
 /**
- * Messages between the main thread and a data-plane worker. Both ends check what they get against these schemas:
- * a message that does not fit means two versions of the code in one process, and stops it.
+ * Messages between the main thread and a data-plane worker. The main thread checks what it sends and gets against these
+ * schemas: a message that does not fit means two versions of the code in one process, and stops it.
  */
 import { Type, type Static, type TSchema } from 'typebox';
 import { refusalCodes } from '../../replicator/core/refusal.ts';
@@ -68,7 +68,3 @@ const FromWorker = Type.Union([
 export type FromWorker = Static<typeof FromWorker>;
 export type Answer = Extract<FromWorker, { id: number }>;
 export const checkFromWorker = checker(FromWorker);
-
-const WorkerData = Type.Object({ nodeName: Type.String(), dataDirectory: Type.String() });
-export type WorkerData = Static<typeof WorkerData>;
-export const checkWorkerData = checker(WorkerData);

@@ -8,7 +8,7 @@ import type { Decision } from '../../replicator/core/decision.ts';
 import { defaultCoreOptions, type CoreOptions } from '../../replicator/core/options.ts';
 import { done, refuse, type CommandResult, type Refusal } from '../../replicator/core/refusal.ts';
 import type { ResourceNode, ResourceNodeOptions } from '../../replicator/shell/resource-node.ts';
-import { resourcePaths } from '../data-directory.ts';
+import { resourcePaths } from '../resource-paths.ts';
 import { formatEndpoint, parseEndpoint } from '../endpoint.ts';
 import type { ResourceDefinition } from '../schemas/resource-definition.ts';
 import type { ResourceStatus } from '../schemas/status.ts';

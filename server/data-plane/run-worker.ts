@@ -1,8 +1,9 @@
 /** The data-plane thread: hosts its resources and answers the main thread, a request at a time per resource. */
 import type { MessagePort } from 'node:worker_threads';
 import type { HostParts } from './host-parts.ts';
-import { checkToWorker, type FromWorker, type ToWorker, type WorkerData } from './protocol.ts';
+import type { FromWorker, ToWorker } from './protocol.ts';
 import { ResourceHost } from './resource-host.ts';
+import type { WorkerData } from './worker-data.ts';
 
 /** How long the main thread is given to end the process after a panic, milliseconds. */
 const panicGraceMs = 30_000;
@@ -74,11 +75,9 @@ export function runWorker(port: MessagePort, data: WorkerData, parts: HostParts)
     }
   };
 
-  port.on('message', (value: unknown) => {
-    const checked = checkToWorker(value);
-    if (!checked.ok) throw new Error(`a message that does not fit: ${checked.mistakes[0]?.message ?? ''}`);
+  port.on('message', (message: ToWorker) => {
     // A rejection is a bug; unhandled it ends this thread, and with it the process.
-    void answer(checked.value);
+    void answer(message);
   });
 }
 

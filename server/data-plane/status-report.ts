@@ -2,7 +2,7 @@
 import type { Refusal } from '../../replicator/core/refusal.ts';
 import type { CoreStatus, PeerStatus } from '../../replicator/core/status.ts';
 import { formatGeneration, type DiskState } from '../../replicator/core/vocabulary.ts';
-import { resourcePaths } from '../data-directory.ts';
+import { resourcePaths } from '../resource-paths.ts';
 import { formatEndpoint, parseEndpoint } from '../endpoint.ts';
 import type { ResourceDefinition } from '../schemas/resource-definition.ts';
 import type { ResourceStatus } from '../schemas/status.ts';

@@ -10,8 +10,9 @@ import { refuse, type CommandResult } from '../../replicator/core/refusal.ts';
 import type { ResourceDefinition } from '../schemas/resource-definition.ts';
 import type { DecisionRecord, ResourceStatus } from '../schemas/status.ts';
 import { CommandTimeout, type DataPlane, type StartResult } from './data-plane.ts';
-import { checkFromWorker, type Answer, type FromWorker, type ToWorker, type WorkerData } from './protocol.ts';
+import { checkFromWorker, checkToWorker, type Answer, type FromWorker, type ToWorker } from './protocol.ts';
 import { offlineStatus } from './status-report.ts';
+import type { WorkerData } from './worker-data.ts';
 
 export interface SupervisorOptions {
   readonly nodeName: string;
@@ -207,6 +208,9 @@ export class Supervisor implements DataPlane {
   /** Null when no answer came in time; a late one is dropped. */
   #ask(plane: Plane, request: Request, timeoutMs: number | null): Promise<Answer | null> {
     const id = ++this.#lastId;
+    const message = { ...request, id };
+    const checked = checkToWorker(message);
+    if (!checked.ok) throw new Error(`a message that does not fit: ${checked.mistakes[0]?.message ?? ''}`);
     return new Promise((resolve) => {
       const settle = (answer: Answer | null) => {
         plane.pending.delete(id);
@@ -215,7 +219,7 @@ export class Supervisor implements DataPlane {
       };
       const timer = timeoutMs === null ? undefined : setTimeout(() => settle(null), timeoutMs);
       plane.pending.set(id, settle);
-      plane.worker.postMessage({ ...request, id });
+      plane.worker.postMessage(message);
     });
   }
 

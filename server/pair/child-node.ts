@@ -140,7 +140,7 @@ export class ChildNode {
 }
 
 function mainFile(): string {
-  return import.meta.url.endsWith('.ts') ? '../main.ts' : '../main.js';
+  return import.meta.url.endsWith('.ts') ? '../lockstep.js' : '../main.js';
 }
 
 function parseJson(text: string): unknown {

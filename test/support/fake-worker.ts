@@ -1,11 +1,10 @@
 /** Entry of a data-plane thread with fake parts; the name of a resource says how it behaves. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { checkWorkerData } from '../../server/data-plane/protocol.ts';
 import { runWorker } from '../../server/data-plane/run-worker.ts';
+import { parseWorkerData } from '../../server/data-plane/worker-data.ts';
 import { FakeParts, secondary } from './fake-parts.ts';
 
-const data = checkWorkerData(workerData);
-if (!parentPort || !data.ok) throw new Error('not a worker');
+if (!parentPort) throw new Error('not a worker');
 const port = parentPort;
 
 const parts = new FakeParts();
@@ -36,4 +35,4 @@ parts.openResourceNode = async (options, hooks) => {
     },
   };
 };
-runWorker(port, data.value, parts);
+runWorker(port, parseWorkerData(workerData), parts);
