@@ -1,93 +1,94 @@
 /**
  * `lockstep bench`: our mirror beside qemu's, row by row, in alternating rounds on one machine. Prints each measurement
- * as it is made, then tables of medians and ratios.
+ * as it is made, then tables of medians and ratios; a complete run also renews the figures under docs/.
  */
-import { mkdtempSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
-import { readOptions, type BenchOptions } from './bench/options.ts';
-import type { Contender } from './bench/contender.ts';
-import { fillArguments, fioArguments, parseFio } from './bench/fio.ts';
-import { cpuMicroseconds, run, shellWords } from './bench/processes.ts';
-import { startField } from './bench/field.ts';
-import { summarise, type Measurement } from './bench/results.ts';
-import { labels, type Row } from './bench/rows.ts';
-import { startSpinners } from './bench/spinners.ts';
-import { rateText, resultTables } from './bench/tables.ts';
+import { findTool } from '../test/support/find-tool.ts';
+import { lineup } from './bench/field.ts';
+import { Leftovers } from './bench/leftovers.ts';
+import { describeMachine, mediumOf, versions } from './bench/machine.ts';
+import { OptionError, readOptions, type BenchOptions } from './bench/options.ts';
+import { publish } from './bench/report.ts';
+import { summarise } from './bench/results.ts';
+import { measureRows } from './bench/rounds.ts';
+import { resultTables } from './bench/tables.ts';
 
-const options = readOptions(process.argv.slice(2));
-/** What has to be ended and removed, the newest last. */
-const leftovers: (() => Promise<void> | void)[] = [];
+const leftovers = new Leftovers();
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  process.once(signal, () => void tidy().finally(() => process.exit(1)));
+  // It may come twice, from the terminal and from the command that started this.
+  process.on(signal, () => void leftovers.clear().finally(() => process.exit(1)));
 }
 
-const measurements: Measurement[] = [];
 try {
-  for (const medium of ['memory', 'disk'] as const) {
-    const rows = options.rows.filter((row) => row.medium === medium);
-    if (rows.length > 0) await measureOn(options.places[medium], rows);
-  }
-  console.log(`\n${resultTables(summarise(options.rows, measurements))}`);
+  await main(readOptions(process.argv.slice(2)));
 } catch (error) {
   console.error(`lockstep bench: ${error instanceof Error ? error.message : String(error)}`);
-  process.exitCode = 1;
+  process.exitCode = error instanceof OptionError ? 2 : 1;
 } finally {
-  await tidy();
+  await leftovers.clear();
 }
 
-async function measureOn(
-  { parent, sizeBytes }: BenchOptions['places']['memory'],
-  rows: readonly Row[],
-): Promise<void> {
-  const directory = mkdtempSync(join(parent, 'ls-bench-'));
-  leftovers.push(() => rmSync(directory, { recursive: true, force: true }));
-  console.log(`images of ${sizeBytes / 1024 ** 2} MiB in ${directory}`);
-  const field = await startField({ directory, sizeBytes }, options, (contender) =>
-    leftovers.push(() => contender.stop()),
+async function main(options: BenchOptions): Promise<void> {
+  if (findTool('fio') === null) {
+    throw new Error(
+      'fio is not installed, and everything is measured with it (scripts/install-test-tools.sh installs it)',
+    );
+  }
+  const machine = describeMachine();
+  const begun = new Date().toISOString();
+  console.log(`${machine.processors} x ${machine.processor}, Linux ${machine.kernel}`);
+  if (machine.loadAverage > 0.5) {
+    console.log(
+      `the machine has other work (load ${machine.loadAverage.toFixed(2)}): figures will suffer, ratios too`,
+    );
+  }
+  const { rows, missing: missingRows } = possibleRows(options);
+  const field = lineup(options.contenders);
+  const missing = [...field.missing, ...missingRows];
+  for (const sentence of missing) console.log(sentence);
+
+  const onMemory = await measureRows(
+    rows.filter(({ medium }) => medium === 'memory'),
+    options,
+    field,
+    leftovers,
   );
-  for (const contender of field) {
-    for (const command of contender.commands) console.log(`  ${contender.name}: ${command}`);
-    await run('fio', fillArguments({ uri: contender.uri, sizeBytes }));
+  const onDisk = await measureRows(
+    rows.filter(({ medium }) => medium === 'disk'),
+    options,
+    field,
+    leftovers,
+  );
+  const measurements = [...onMemory.measurements, ...onDisk.measurements];
+  const results = summarise(rows, measurements);
+  console.log(`\n${resultTables(results)}`);
+  for (const sentence of missing) console.log(sentence);
+  if (options.out === null) return;
+  const { rounds, seconds } = options;
+  const commands = [...onMemory.commands, ...onDisk.commands];
+  const report = {
+    begun,
+    machine,
+    versions: versions(),
+    rounds,
+    seconds,
+    missing,
+    commands,
+    results,
+    measurements,
+  };
+  for (const path of publish({ ...report, sections: [] }, options.out)) console.log(`written: ${path}`);
+}
+
+/** A flush into memory is none: rows that are about a disk want one. */
+function possibleRows({ rows, places }: BenchOptions): Pick<BenchOptions, 'rows'> & { missing: string[] } {
+  if (!rows.some(({ medium }) => medium === 'disk') || !mediumOf(places.disk.parent).inMemory) {
+    return { rows, missing: [] };
   }
-  for (const row of rows) await measureRow(row, field, sizeBytes);
-  await tidy();
-}
-
-async function measureRow(row: Row, field: readonly Contender[], sizeBytes: number): Promise<void> {
-  console.log(`\n${row.name}: ${row.title}`);
-  const spinners = row.awake ? await startSpinners() : null;
-  try {
-    for (const contender of field) await warmUp(row, contender, sizeBytes);
-    for (let round = 1; round <= options.rounds; round++) {
-      for (const contender of inTurn(field, round - 1)) {
-        const fio = fioArguments(row, { uri: contender.uri, seconds: options.seconds, sizeBytes });
-        if (round === 1) console.log(`  ${shellWords(['fio', ...fio])}`);
-        const before = cpuMicroseconds(contender.pids);
-        const sample = parseFio(row, await run('fio', fio));
-        const cpuUsPerRequest = (cpuMicroseconds(contender.pids) - before) / sample.requests;
-        measurements.push({ row: row.name, round, contender: contender.name, sample, cpuUsPerRequest });
-        console.log(
-          `  ${labels[contender.name].padEnd(20)} ${rateText(row.blockBytes, sample).padStart(9)}  median ${sample.medianUs.toFixed(1)} us, ` +
-            `p99 ${sample.p99Us.toFixed(1)} us, ${cpuUsPerRequest.toFixed(1)} CPU us per request`,
-        );
-      }
-    }
-  } finally {
-    await spinners?.stop();
-  }
-}
-
-/** What is compiled while it runs is measured as it is after a while, and caches are as this row leaves them. */
-async function warmUp(row: Row, { uri }: Contender, sizeBytes: number): Promise<void> {
-  await run('fio', fioArguments(row, { uri, seconds: options.warmUpSeconds, sizeBytes }));
-}
-
-/** Each round begins with another one, so that nobody always follows the same neighbour. */
-function inTurn<T>(all: readonly T[], by: number): readonly T[] {
-  const at = by % Math.max(1, all.length);
-  return [...all.slice(at), ...all.slice(0, at)];
-}
-
-async function tidy(): Promise<void> {
-  for (let next = leftovers.pop(); next; next = leftovers.pop()) await next();
+  const left = rows.filter(({ medium }) => medium === 'disk').map(({ name }) => name);
+  return {
+    rows: rows.filter(({ medium }) => medium !== 'disk'),
+    missing: [
+      `${left.join(', ')} left out: ${places.disk.parent} is no disk; --disk DIR names a directory on one`,
+    ],
+  };
 }

@@ -1,39 +1,62 @@
 /** Who takes part: each contender is started if its programs are there, and named if they are not. */
 import { findTool } from '../../test/support/find-tool.ts';
 import type { Contender, Place } from './contender.ts';
+import { startGluster } from './gluster.ts';
 import { startPair, startUnmirrored } from './lockstep.ts';
 import { daemon, startQuorum, startSingle } from './qemu.ts';
-import { contenderNames, labels, type ContenderName } from './rows.ts';
+import { labels, type ContenderName } from './rows.ts';
 
 interface Entry {
   /** Commands without which it cannot take part. */
   readonly needs: readonly string[];
+  readonly images: number;
   readonly start: (place: Place) => Promise<Contender>;
 }
 
-const entries: Readonly<Record<ContenderName, Entry | null>> = {
-  mirrored: { needs: [], start: startPair },
-  unmirrored: { needs: [], start: startUnmirrored },
-  quorum: { needs: [daemon], start: startQuorum },
-  single: { needs: [daemon], start: startSingle },
-  gluster: null,
+const entries: Readonly<Record<ContenderName, Entry>> = {
+  mirrored: { needs: [], images: 2, start: startPair },
+  unmirrored: { needs: [], images: 1, start: startUnmirrored },
+  quorum: { needs: [daemon], images: 2, start: startQuorum },
+  single: { needs: [daemon], images: 1, start: startSingle },
+  gluster: { needs: ['glusterd', 'gluster', 'ip', daemon], images: 2, start: startGluster },
 };
+
+export interface Lineup {
+  readonly present: readonly ContenderName[];
+  /** A sentence for each one that was asked for and cannot take part. */
+  readonly missing: readonly string[];
+  /** Images of the full size that they keep together. */
+  readonly images: number;
+}
+
+/** Looks for the programs that each one needs; `find` answers where a command is, or null. */
+export function lineup(
+  asked: readonly ContenderName[],
+  find: (command: string) => string | null = findTool,
+): Lineup {
+  const lacks = (name: ContenderName): readonly string[] =>
+    entries[name].needs.filter((command) => find(command) === null);
+  const present = asked.filter((name) => lacks(name).length === 0);
+  return {
+    present,
+    missing: asked
+      .filter((name) => !present.includes(name))
+      .map((name) => `${labels[name]} is left out: ${lacks(name).join(' and ')} not found`),
+    images: present.reduce((sum, name) => sum + entries[name].images, 0),
+  };
+}
 
 /** `started` hears of each one at once, so that none is left running when a later one fails. */
 export async function startField(
   place: Place,
-  { contenders }: { readonly contenders: readonly ContenderName[] },
+  present: readonly ContenderName[],
   started: (contender: Contender) => void,
 ): Promise<Contender[]> {
   const field: Contender[] = [];
-  for (const name of contenderNames.filter((each) => contenders.includes(each))) {
-    const entry = entries[name];
-    if (!entry || entry.needs.some((command) => findTool(command) === null)) continue;
-    const contender = await entry.start(place);
+  for (const name of present) {
+    const contender = await entries[name].start(place);
     started(contender);
     field.push(contender);
   }
-  if (field.length === 0)
-    throw new Error(`none of ${contenders.map((name) => labels[name]).join(', ')} can run`);
   return field;
 }
