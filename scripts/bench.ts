@@ -7,6 +7,7 @@ import { lineup } from './bench/field.ts';
 import { Leftovers } from './bench/leftovers.ts';
 import { describeMachine, mediumOf, versions } from './bench/machine.ts';
 import { OptionError, readOptions, type BenchOptions } from './bench/options.ts';
+import { profileWrites } from './bench/profile.ts';
 import { publish } from './bench/report.ts';
 import { summarise } from './bench/results.ts';
 import { measureRows } from './bench/rounds.ts';
@@ -32,6 +33,10 @@ async function main(options: BenchOptions): Promise<void> {
     throw new Error(
       'fio is not installed, and everything is measured with it (scripts/install-test-tools.sh installs it)',
     );
+  }
+  if (options.mode === 'profile') {
+    console.log(await profileWrites(options, leftovers));
+    return;
   }
   const machine = describeMachine();
   const begun = new Date().toISOString();

@@ -52,11 +52,11 @@ export async function startServer(
 /** User and system time of these processes with all their threads so far, microseconds; proc(5), fields 14 and 15. */
 export function cpuMicroseconds(pids: readonly number[]): number {
   const ticks = pids.map((pid) => statTicks(readFileSync(`/proc/${pid}/stat`, 'utf8')));
-  return ticks.reduce((sum, each) => sum + each, 0) * (1_000_000 / ticksPerSecond);
+  return ticks.reduce((sum, each) => sum + each, 0) * usPerTick;
 }
 
 /** The unit of proc(5) as programs see it: the kernel's USER_HZ, 100 on every architecture that Node runs on. */
-const ticksPerSecond = 100;
+export const usPerTick = 1_000_000 / 100;
 
 /** The name (field 2) stands in brackets and may hold anything, brackets too. */
 export function statTicks(stat: string): number {
