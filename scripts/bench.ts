@@ -6,6 +6,7 @@ import { findTool } from '../test/support/find-tool.ts';
 import { lineup } from './bench/field.ts';
 import { Leftovers } from './bench/leftovers.ts';
 import { describeMachine, mediumOf, versions } from './bench/machine.ts';
+import { microTable, runMicro } from './bench/micro.ts';
 import { OptionError, readOptions, type BenchOptions } from './bench/options.ts';
 import { profileWrites } from './bench/profile.ts';
 import { publish } from './bench/report.ts';
@@ -29,6 +30,12 @@ try {
 }
 
 async function main(options: BenchOptions): Promise<void> {
+  if (options.mode === 'micro') {
+    const parts = runMicro();
+    console.log(microTable(parts));
+    if (parts.some(({ isSlower }) => isSlower)) process.exitCode = 1;
+    return;
+  }
   if (findTool('fio') === null) {
     throw new Error(
       'fio is not installed, and everything is measured with it (scripts/install-test-tools.sh installs it)',
