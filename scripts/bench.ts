@@ -2,16 +2,18 @@
  * `lockstep bench`: our mirror beside qemu's, row by row, in alternating rounds on one machine. Prints each measurement
  * as it is made, then tables of medians and ratios; a complete run also renews the figures under docs/.
  */
-import { findTool } from '../test/support/find-tool.ts';
-import { lineup } from './bench/field.ts';
+import { lineup, type Lineup } from './bench/field.ts';
+import { expectFio, fioArguments } from './bench/fio.ts';
 import { Leftovers } from './bench/leftovers.ts';
 import { describeMachine, mediumOf, versions } from './bench/machine.ts';
 import { microTable, runMicro } from './bench/micro.ts';
 import { OptionError, readOptions, type BenchOptions } from './bench/options.ts';
 import { profileWrites } from './bench/profile.ts';
+import { shellWords } from './bench/processes.ts';
 import { publish } from './bench/report.ts';
 import { summarise } from './bench/results.ts';
-import { measureRows } from './bench/rounds.ts';
+import { createDirectory, measureRows, startFilled } from './bench/rounds.ts';
+import type { Row } from './bench/rows.ts';
 import { resultTables } from './bench/tables.ts';
 
 const leftovers = new Leftovers();
@@ -36,11 +38,7 @@ async function main(options: BenchOptions): Promise<void> {
     if (parts.some(({ isSlower }) => isSlower)) process.exitCode = 1;
     return;
   }
-  if (findTool('fio') === null) {
-    throw new Error(
-      'fio is not installed, and everything is measured with it (scripts/install-test-tools.sh installs it)',
-    );
-  }
+  expectFio();
   if (options.mode === 'profile') {
     console.log(await profileWrites(options, leftovers));
     return;
@@ -58,6 +56,7 @@ async function main(options: BenchOptions): Promise<void> {
   const missing = [...field.missing, ...missingRows];
   for (const sentence of missing) console.log(sentence);
 
+  if (options.mode === 'hold') return hold(rows, options, field);
   const onMemory = await measureRows(
     rows.filter(({ medium }) => medium === 'memory'),
     options,
@@ -77,6 +76,10 @@ async function main(options: BenchOptions): Promise<void> {
   if (options.out === null) return;
   const { rounds, seconds } = options;
   const commands = [...onMemory.commands, ...onDisk.commands];
+  const sections = [
+    { title: 'Where the time of one mirrored write goes', body: await profileWrites(options, leftovers) },
+    { title: 'Parts by themselves', body: microTable(runMicro()) },
+  ];
   const report = {
     begun,
     machine,
@@ -88,7 +91,22 @@ async function main(options: BenchOptions): Promise<void> {
     results,
     measurements,
   };
-  for (const path of publish({ ...report, sections: [] }, options.out)) console.log(`written: ${path}`);
+  for (const path of publish({ ...report, sections }, options.out)) console.log(`written: ${path}`);
+}
+
+/** Everybody stays up, for whoever wants to measure by hand; ended by a signal. */
+async function hold(rows: readonly Row[], options: BenchOptions, field: Lineup): Promise<void> {
+  const { parent, sizeBytes } = options.places.memory;
+  const directory = createDirectory(parent, field.images * sizeBytes, leftovers);
+  const contenders = await startFilled(field.present, { directory, sizeBytes }, leftovers, console.log);
+  for (const row of rows) {
+    console.log(`\n${row.title}`);
+    for (const { uri } of contenders) {
+      console.log(shellWords(['fio', ...fioArguments(row, { uri, seconds: options.seconds, sizeBytes })]));
+    }
+  }
+  console.log('\nCtrl-C ends all of them');
+  await new Promise<never>(() => setInterval(() => undefined, 3_600_000));
 }
 
 /** A flush into memory is none: rows that are about a disk want one. */

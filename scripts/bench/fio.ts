@@ -1,6 +1,7 @@
 /** fio: the command of a row, and what its answer says. It runs elsewhere (processes.ts). */
 import { Type } from 'typebox';
 import { checker } from '../../server/validation.ts';
+import { findTool } from '../../test/support/find-tool.ts';
 import type { Row } from './rows.ts';
 
 export interface Sample {
@@ -17,6 +18,14 @@ export interface FioRun {
   readonly uri: string;
   readonly seconds: number;
   readonly sizeBytes: number;
+}
+
+/** Throws when it is not there. */
+export function expectFio(find: (command: string) => string | null = findTool): void {
+  if (find('fio') !== null) return;
+  throw new Error(
+    'fio is not installed, and everything is measured with it (scripts/install-test-tools.sh installs it)',
+  );
 }
 
 export function fioArguments(row: Row, { uri, seconds, sizeBytes }: FioRun): string[] {

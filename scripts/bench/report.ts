@@ -56,7 +56,7 @@ export function newestText(report: Report): string {
       `${Object.entries(report.versions)
         .map(([name, version]) => (version.startsWith(name) ? version : `${name} ${version}`))
         .join('; ')}.`,
-    ...report.missing,
+    ...report.missing.map((sentence) => `${sentence}.`),
     '![bar chart](bench.svg)',
     resultTables(report.results),
     ...report.sections.map(({ title, body }) => `### ${title}\n\n${body}`),
