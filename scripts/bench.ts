@@ -53,8 +53,8 @@ async function main(options: BenchOptions): Promise<void> {
   }
   const { rows, missing: missingRows } = possibleRows(options);
   const field = lineup(options.contenders);
-  const missing = [...field.missing, ...missingRows];
-  for (const sentence of missing) console.log(sentence);
+  const absent = [...field.missing, ...missingRows];
+  for (const sentence of absent) console.log(sentence);
 
   if (options.mode === 'hold') return hold(rows, options, field);
   const onMemory = await measureRows(
@@ -70,6 +70,7 @@ async function main(options: BenchOptions): Promise<void> {
     leftovers,
   );
   const measurements = [...onMemory.measurements, ...onDisk.measurements];
+  const missing = [...new Set([...absent, ...onMemory.missing, ...onDisk.missing])];
   const results = summarise(rows, measurements);
   console.log(`\n${resultTables(results)}`);
   for (const sentence of missing) console.log(sentence);
@@ -98,7 +99,7 @@ async function main(options: BenchOptions): Promise<void> {
 async function hold(rows: readonly Row[], options: BenchOptions, field: Lineup): Promise<void> {
   const { parent, sizeBytes } = options.places.memory;
   const directory = createDirectory(parent, field.images * sizeBytes, leftovers);
-  const contenders = await startFilled(field.present, { directory, sizeBytes }, leftovers, console.log);
+  const { contenders } = await startFilled(field.present, { directory, sizeBytes }, leftovers, console.log);
   for (const row of rows) {
     console.log(`\n${row.title}`);
     for (const { uri } of contenders) {

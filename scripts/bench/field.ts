@@ -1,7 +1,7 @@
 /** Who takes part: each contender is started if its programs are there, and named if they are not. */
 import { findTool } from '../../test/support/find-tool.ts';
 import type { Contender, Place } from './contender.ts';
-import { startGluster } from './gluster.ts';
+import { glusterNeeds, startGluster } from './gluster.ts';
 import { startPair, startUnmirrored } from './lockstep.ts';
 import { daemon, startQuorum, startSingle } from './qemu.ts';
 import { labels, type ContenderName } from './rows.ts';
@@ -18,7 +18,7 @@ const entries: Readonly<Record<ContenderName, Entry>> = {
   unmirrored: { needs: [], images: 1, start: startUnmirrored },
   quorum: { needs: [daemon], images: 2, start: startQuorum },
   single: { needs: [daemon], images: 1, start: startSingle },
-  gluster: { needs: ['glusterd', 'gluster', 'ip', daemon], images: 2, start: startGluster },
+  gluster: { needs: glusterNeeds, images: 2, start: startGluster },
 };
 
 export interface Lineup {
@@ -41,22 +41,38 @@ export function lineup(
     present,
     missing: asked
       .filter((name) => !present.includes(name))
-      .map((name) => `${labels[name]} is left out: ${lacks(name).join(' and ')} not found`),
+      .map((name) => `${labels[name]} is left out: ${lacks(name).join(', ')} not found`),
     images: present.reduce((sum, name) => sum + entries[name].images, 0),
   };
 }
 
-/** `started` hears of each one at once, so that none is left running when a later one fails. */
+export interface Field {
+  readonly contenders: readonly Contender[];
+  /** A sentence for each one that did not start. */
+  readonly missing: readonly string[];
+}
+
+/**
+ * `started` hears of each one at once, so that none is left running when a later one fails. A stranger that does not start
+ * is named and left out; one of ours that does not start fails the run.
+ */
 export async function startField(
   place: Place,
   present: readonly ContenderName[],
   started: (contender: Contender) => void,
-): Promise<Contender[]> {
-  const field: Contender[] = [];
+): Promise<Field> {
+  const contenders: Contender[] = [];
+  const missing: string[] = [];
   for (const name of present) {
-    const contender = await entries[name].start(place);
-    started(contender);
-    field.push(contender);
+    try {
+      const contender = await entries[name].start(place);
+      started(contender);
+      contenders.push(contender);
+    } catch (error) {
+      if (name === 'mirrored' || name === 'unmirrored') throw error;
+      const why = error instanceof Error ? error.message : String(error);
+      missing.push(`${labels[name]} is left out: ${why.trim().split('\n').at(-1) ?? ''}`);
+    }
   }
-  return field;
+  return { contenders, missing };
 }

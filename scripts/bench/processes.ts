@@ -9,12 +9,16 @@ export interface Server {
   stop(): Promise<void>;
 }
 
-/** Runs to its end; resolves with standard output, rejects with what it said when it failed. */
+/** Nothing that is measured takes that long, unless a server hangs. */
+const runLimitMs = 600_000;
+
+/** Runs to its end; resolves with standard output, rejects with what it said when it failed, or took too long. */
 export async function run(command: string, options: readonly string[]): Promise<string> {
   const child = spawnBound(command, options);
+  const limit = setTimeout(() => child.kill('SIGKILL'), runLimitMs);
   const output = collect(child.stdout);
   const complaints = collect(child.stderr);
-  const status = await ended(child, command);
+  const status = await ended(child, command).finally(() => clearTimeout(limit));
   if (status === 0) return output.text;
   throw new Error(
     `${shellWords([command, ...options])}\nended with ${status}: ${complaints.text}${output.text}`,

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Contender } from './contender.ts';
-import { startField, type Lineup } from './field.ts';
+import { startField, type Field, type Lineup } from './field.ts';
 import { fillArguments, fioArguments, parseFio } from './fio.ts';
 import type { Leftovers } from './leftovers.ts';
 import { mediumOf } from './machine.ts';
@@ -17,6 +17,8 @@ export interface Measured {
   readonly measurements: readonly Measurement[];
   /** With `$DIR` for the directory, which is gone afterwards. */
   readonly commands: readonly string[];
+  /** A sentence for each contender that did not start. */
+  readonly missing: readonly string[];
 }
 
 /** All rows on one medium. */
@@ -27,7 +29,7 @@ export async function measureRows(
   leftovers: Leftovers,
 ): Promise<Measured> {
   const [first] = rows;
-  if (!first) return { measurements: [], commands: [] };
+  if (!first) return { measurements: [], commands: [], missing: [] };
   const { parent, sizeBytes } = options.places[first.medium];
   const directory = createDirectory(parent, images * sizeBytes, leftovers);
   const commands: string[] = [];
@@ -36,14 +38,19 @@ export async function measureRows(
     commands.push(command.replaceAll(directory, '$DIR'));
   };
   console.log(`\nimages of ${sizeBytes / 1024 ** 2} MiB, ${first.medium}, in ${directory}`);
-  const field = await startFilled(present, { directory, sizeBytes }, leftovers, note);
+  const { contenders: field, missing } = await startFilled(
+    present,
+    { directory, sizeBytes },
+    leftovers,
+    note,
+  );
   const measurements: Measurement[] = [];
   for (const row of rows) {
     console.log(`\n${row.name}: ${row.title}`);
     measurements.push(...(await measureRow(row, field, options, note)));
   }
   await leftovers.clear();
-  return { measurements, commands };
+  return { measurements, commands, missing };
 }
 
 /** A directory of the run's own. Throws when there is no room for what will be in it. */
@@ -57,7 +64,7 @@ export function createDirectory(parent: string, neededBytes: number, leftovers: 
     );
   }
   const directory = mkdtempSync(join(parent, 'ls-bench-'));
-  leftovers.add(() => rmSync(directory, { recursive: true, force: true }));
+  leftovers.add(() => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }));
   return directory;
 }
 
@@ -66,13 +73,15 @@ export async function startFilled(
   place: { readonly directory: string; readonly sizeBytes: number },
   leftovers: Leftovers,
   note: (command: string) => void,
-): Promise<readonly Contender[]> {
+): Promise<Field> {
   const field = await startField(place, present, (contender) => {
     leftovers.add(() => contender.stop());
     note(`# ${labels[contender.name]}`);
     contender.commands.forEach(note);
   });
-  for (const { uri } of field) await run('fio', fillArguments({ uri, sizeBytes: place.sizeBytes }));
+  field.missing.forEach((sentence) => console.log(sentence));
+  for (const { uri } of field.contenders)
+    await run('fio', fillArguments({ uri, sizeBytes: place.sizeBytes }));
   return field;
 }
 

@@ -147,7 +147,9 @@ test('field: who lacks a program is named with it, and the others take part', (t
     command === 'qemu-storage-daemon' ? '/usr/bin/qemu-storage-daemon' : null,
   );
   t.deepEqual(present, ['mirrored', 'quorum', 'single']);
-  t.deepEqual(missing, ['GlusterFS replica 2 is left out: glusterd and gluster and ip not found']);
+  t.deepEqual(missing, [
+    'GlusterFS replica 2 is left out: glusterd, gluster, ip, unshare, qemu-img not found',
+  ]);
   t.is(images, 5);
   t.deepEqual(lineup(['unmirrored', 'single'], () => null).missing, [
     'qemu, one copy is left out: qemu-storage-daemon not found',
