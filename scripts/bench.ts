@@ -17,15 +17,21 @@ import type { Row } from './bench/rows.ts';
 import { resultTables } from './bench/tables.ts';
 
 const leftovers = new Leftovers();
+let interrupted = false;
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   // It may come twice, from the terminal and from the command that started this.
-  process.on(signal, () => void leftovers.clear().finally(() => process.exit(1)));
+  process.on(signal, () => {
+    interrupted = true;
+    void leftovers.clear().finally(() => process.exit(1));
+  });
 }
 
 try {
   await main(readOptions(process.argv.slice(2)));
 } catch (error) {
-  console.error(`lockstep bench: ${error instanceof Error ? error.message : String(error)}`);
+  // What fails because everything is being ended is no news.
+  if (!interrupted)
+    console.error(`lockstep bench: ${error instanceof Error ? error.message : String(error)}`);
   process.exitCode = error instanceof OptionError ? 2 : 1;
 } finally {
   await leftovers.clear();

@@ -20,9 +20,8 @@ export async function run(command: string, options: readonly string[]): Promise<
   const complaints = collect(child.stderr);
   const status = await ended(child, command).finally(() => clearTimeout(limit));
   if (status === 0) return output.text;
-  throw new Error(
-    `${shellWords([command, ...options])}\nended with ${status}: ${complaints.text}${output.text}`,
-  );
+  const said = complaints.text === '' ? output.text : complaints.text;
+  throw new Error(`${shellWords([command, ...options])}\nended with ${status}: ${said.trim().slice(-2000)}`);
 }
 
 /** Resolves when `ready` matches what it has printed on standard output. With `null`: as soon as it is started. */

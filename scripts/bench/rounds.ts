@@ -35,7 +35,8 @@ export async function measureRows(
   const commands: string[] = [];
   const note = (command: string): void => {
     console.log(`  ${command}`);
-    commands.push(command.replaceAll(directory, '$DIR'));
+    // Between single quotes a shell would leave the name as it is.
+    commands.push(command.replaceAll(directory, '$DIR').replace(/'([^']*\$DIR[^']*)'/g, '"$1"'));
   };
   console.log(`\nimages of ${sizeBytes / 1024 ** 2} MiB, ${first.medium}, in ${directory}`);
   const { contenders: field, missing } = await startFilled(
