@@ -10,6 +10,7 @@ import {
   type Target,
 } from './cli/api-client.ts';
 import { readArguments, type Arguments, type FlagSpec } from './cli/arguments.ts';
+import { bench } from './cli/bench.ts';
 import { followEvents } from './cli/follow-events.ts';
 import { runCheckoutScript, type CheckoutScript } from './cli/checkout-script.ts';
 import { answerText } from './cli/answer-text.ts';
@@ -25,7 +26,7 @@ import type { Problem } from './schemas/answers.ts';
 import { StartError } from './start-error.ts';
 
 /** The verbs that are no call of the control API. */
-const ownVerbs = ['serve', 'pair', 'torture', 'sim'];
+const ownVerbs = ['serve', 'pair', 'torture', 'sim', 'bench'];
 
 /** Answers the exit status, or null when the process goes on (serve, pair). */
 export async function runCommandLine(args: readonly string[]): Promise<number | null> {
@@ -43,6 +44,7 @@ export async function runCommandLine(args: readonly string[]): Promise<number | 
     if (verb === 'pair') return await runPair(rest);
     if (verb === torture.verb) return await runScript(torture, rest);
     if (verb === simulate.verb) return await runScript(simulate, rest);
+    if (verb === bench.verb) return await runScript(bench, rest);
     const known = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined;
     if (!known)
       throw new UsageError(
@@ -193,6 +195,7 @@ function overview(): string {
     ...Object.entries(verbs).map(([name, verb]) => [name, verb.summary]),
     [torture.verb, torture.summary],
     [simulate.verb, simulate.summary],
+    [bench.verb, bench.summary],
   ];
   return [
     'lockstep: replicated block devices',
