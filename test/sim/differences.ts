@@ -84,6 +84,10 @@ export class Differences {
     const [{ disk: a }, { disk: b }] = this.#copies;
     const found: number[] = [];
     for (let block = 0; block < this.blockCount; block++) {
+      if (block % blocksPerExtent === 0 && this.#differing[block / blocksPerExtent] === 0) {
+        block += blocksPerExtent - 1;
+        continue;
+      }
       if (this.#isDifferent[block] === 0 || (which === 'not-corrupt' && this.#isCorrupt(block))) continue;
       const [from, to] = [block * sectorsPerBlock, (block + 1) * sectorsPerBlock];
       for (let sector = from; sector < to; sector++) {
