@@ -6,7 +6,7 @@ import { GenerationWatch } from './generation-watch.ts';
 import type { Prng } from './prng.ts';
 import { SimClient } from './sim-client.ts';
 import type { ClientOptions } from './sim-client.ts';
-import { sectorBytes, SimDisk } from './sim-disk.ts';
+import { sectorBytes, SimDisk, SimPayload } from './sim-disk.ts';
 import { SimMetadata } from './sim-metadata.ts';
 import { SimNetwork } from './sim-network.ts';
 import { SimNode } from './sim-node.ts';
@@ -285,7 +285,8 @@ export class Cluster {
     if (this.protocol !== 'C' || overtaken === undefined || overtaken.excused) return;
     if (request.kind !== 'clientWrite') return;
     const successor = this.otherOf(node);
-    const record = this.client.recordOf(request);
+    const { payload } = request;
+    const record = payload instanceof SimPayload ? this.expectations.recordOf(payload.value) : undefined;
     if (!successor.isServing || record === undefined || this.network.isImpaired) return;
     if (this.expectations.hasReached(record, successor.disk.visible)) return;
     this.world.violation(

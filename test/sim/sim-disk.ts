@@ -55,13 +55,16 @@ export class SimDigests implements Digests {
 
   differing(other: Payload): readonly BlockRun[] {
     if (!(other instanceof SimDigests)) throw new Error('compared with something else than hashes');
-    const runs: BlockRun[] = [];
-    let last = -1;
-    for (let sector = 0; sector < this.sectors.length; sector++) {
+    const [ours, theirs] = [this.sectors, other.sectors];
+    // As the real ones: one run for all blocks next to each other.
+    const runs: { readonly first: number; count: number }[] = [];
+    for (let sector = 0; sector < ours.length; sector++) {
+      if (ours[sector] === theirs[sector]) continue;
       const block = Math.floor(sector / sectorsPerBlock);
-      if (block === last || this.sectors[sector] === other.sectors[sector]) continue;
-      runs.push({ first: block, count: 1 });
-      last = block;
+      const last = runs.at(-1);
+      if (last !== undefined && last.first + last.count === block) last.count++;
+      else runs.push({ first: block, count: 1 });
+      sector = (block + 1) * sectorsPerBlock - 1;
     }
     return runs;
   }

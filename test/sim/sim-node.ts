@@ -495,7 +495,7 @@ export class SimNode implements Host {
     this.#unanswered--;
     const pending = this.#requests.get(id);
     const request = pending?.request ?? this.#orphans.get(id);
-    this.#orphans.delete(id);
+    if (pending === undefined) this.#orphans.delete(id);
     if (outcome === null && request !== undefined && request.kind !== 'clientRead')
       this.#listener.onAcknowledged(this, request);
     if (pending === undefined) {
