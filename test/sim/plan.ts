@@ -94,8 +94,8 @@ export function planHistory(seed: bigint, shortening: Shortening = unshortened):
 }
 
 /**
- * Two extents of the activity log, or three; or more than the smallest log has room for, where one is as small. The last
- * extent is a piece of one, as is the last megabyte: what is not there need not be copied by every resync.
+ * In extents of the activity log: two, three, or, where a node has the smallest of logs, more than that has room for. The
+ * last extent is half a megabyte only: what is not there need not be copied by every resync.
  */
 function planSize(cores: readonly NodeCoreOptions[], prng: Prng): number {
   const isEvicting = cores.some(({ activityLogExtents }) => activityLogExtents < 8);
