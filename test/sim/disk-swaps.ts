@@ -41,6 +41,8 @@ export class DiskSwaps {
       other.status()?.diskState === 'UpToDate' &&
       !other.disk.isFailing &&
       other.metadata.superblock.origin === 'settled' &&
+      // Between the two records of a growth nobody can tell how large a new disk has to be.
+      other.metadata.superblock.sizeBytes === node.metadata.superblock.sizeBytes &&
       cluster.firstMissing(other) === null;
     if (!isSafe) return false;
     const copy = this.#make(what, node, other, prng);

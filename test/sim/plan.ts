@@ -99,7 +99,7 @@ export function planHistory(seed: bigint, shortening: Shortening = unshortened):
  */
 function planSize(cores: readonly NodeCoreOptions[], prng: Prng): number {
   const isEvicting = cores.some(({ activityLogExtents }) => activityLogExtents < 8);
-  const extents = prng.pick(isEvicting ? [1, 1, 2, 7] : [1, 1, 2]);
+  const extents = prng.pick(isEvicting ? [1, 1, 2, 8] : [1, 1, 2]);
   return extents * extentBytes + mebibyte / 2;
 }
 
