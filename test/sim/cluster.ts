@@ -73,6 +73,8 @@ export class Cluster {
   split = false;
   /** This node's disk is not the one it had: until both copies are complete again, nothing may be copied from it. */
   swapped: SimNode | null = null;
+  /** Growths that an operator has asked for and not been told the end of. */
+  growths = 0;
   /** In the next handshake between equals, a Secondary is to be heard as a Primary. */
   claimsPrimary = false;
   /** Primaries that another one has taken over from, by force, unseen; `excused` once they could not have noticed. */

@@ -41,7 +41,8 @@ export class DiskSwaps {
       other.status()?.diskState === 'UpToDate' &&
       !other.disk.isFailing &&
       other.metadata.superblock.origin === 'settled' &&
-      // Between the two records of a growth nobody can tell how large a new disk has to be.
+      // While they grow, nobody can tell how large a new disk has to be.
+      cluster.growths === 0 &&
       other.metadata.superblock.sizeBytes === node.metadata.superblock.sizeBytes &&
       cluster.firstMissing(other) === null;
     if (!isSafe) return false;
