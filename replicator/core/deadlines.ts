@@ -34,6 +34,7 @@ export class Deadlines {
   }
 
   onTick(): void {
+    if (this.#open.size === 0) return;
     const { out } = this.#core;
     for (const [id, { kind, sinceMs }] of [...this.#open]) {
       if (out.nowMs - sinceMs <= answerWithinMs) continue;

@@ -510,9 +510,10 @@ export class RoleCommands {
     const core = this.#core;
     const { connection } = core;
     const negotiating = connection.conn === 'Connected' && isNegotiating(connection.phase);
-    if (!negotiating && !core.solo.isBusy) this.onNegotiated();
+    if (this.#postponed.length > 0 && !negotiating && !core.solo.isBusy) this.onNegotiated();
     // Silence for this long ends the session; a peer that says other things meanwhile is there.
     this.#refuseInDoubt(({ sinceMs }) => core.out.nowMs - sinceMs > core.options.peerTimeoutMs);
+    if (this.#postponed.length === 0 && this.#step.kind === 'none') return;
     const isLate = (sinceMs: number): boolean => core.out.nowMs - sinceMs > commandDeadlineMs;
     const late = this.#postponed.filter(({ sinceMs }) => isLate(sinceMs));
     this.#postponed = this.#postponed.filter(({ sinceMs }) => !isLate(sinceMs));

@@ -59,16 +59,18 @@ function complainUnlessRecorded(
       checker,
       `${node.name} acknowledges ${what()}, but ${where.name} lacks it and nothing on record says so`,
     );
-  if (ownMissing && counts(node, peer)) complain(node);
+  if (ownMissing && counts(cluster, node, peer)) complain(node);
   // Where an operator has forced what was not whole, its records say what the operator said.
-  else if (peerMissing && (isMirroring || (!cluster.split && counts(peer, node)))) complain(peer);
+  else if (peerMissing && (isMirroring || (!cluster.split && counts(cluster, peer, node)))) complain(peer);
   else if (ownMissing && peerMissing) complain(peer);
 }
 
 /** Whether nothing on record, here or there, says that this copy is not whole or has been left behind. */
-function counts(copy: SimNode, other: SimNode): boolean {
+function counts(cluster: Cluster, copy: SimNode, other: SimNode): boolean {
   const own = copy.metadata.superblock;
   const theirs = other.metadata.superblock;
+  // Another disk than the one that was there: its generation says that, until it has taken that of the other copy.
+  if (cluster.swapped === copy && own.current !== theirs.current) return false;
   if (own.disk === 'Inconsistent' || own.disk === 'Outdated' || own.detached) return false;
   // Another disk was put in the place of this copy: no handshake takes that for one that may have it (cluster.swapped).
   if (own.current !== theirs.current && !isRelated(own, theirs)) return false;

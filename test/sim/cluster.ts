@@ -6,7 +6,7 @@ import { GenerationWatch } from './generation-watch.ts';
 import type { Prng } from './prng.ts';
 import { SimClient } from './sim-client.ts';
 import type { ClientOptions } from './sim-client.ts';
-import { sectorBytes, SimDisk } from './sim-disk.ts';
+import { sectorBytes, SimDisk, SimPayload } from './sim-disk.ts';
 import { SimMetadata } from './sim-metadata.ts';
 import { SimNetwork } from './sim-network.ts';
 import { SimNode } from './sim-node.ts';
@@ -73,6 +73,8 @@ export class Cluster {
   split = false;
   /** This node's disk is not the one it had: until both copies are complete again, nothing may be copied from it. */
   swapped: SimNode | null = null;
+  /** Growths that an operator has asked for and not been told the end of. */
+  growths = 0;
   /** In the next handshake between equals, a Secondary is to be heard as a Primary. */
   claimsPrimary = false;
   /** Primaries that another one has taken over from, by force, unseen; `excused` once they could not have noticed. */
@@ -285,7 +287,8 @@ export class Cluster {
     if (this.protocol !== 'C' || overtaken === undefined || overtaken.excused) return;
     if (request.kind !== 'clientWrite') return;
     const successor = this.otherOf(node);
-    const record = this.client.recordOf(request);
+    const { payload } = request;
+    const record = payload instanceof SimPayload ? this.expectations.recordOf(payload.value) : undefined;
     if (!successor.isServing || record === undefined || this.network.isImpaired) return;
     if (this.expectations.hasReached(record, successor.disk.visible)) return;
     this.world.violation(

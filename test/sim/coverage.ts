@@ -38,6 +38,12 @@ export class Coverage {
   readonly rules = new Set<string>();
   readonly states = new Set<string>();
   readonly #faults = new Map<string, number>();
+  // Of the last sample: what is the same again needs no word.
+  #lastConnection: string | null = null;
+  #lastReplication: string | null = null;
+  #lastDisk: string | null = null;
+  #lastRole: string | null = null;
+  #lastHeld: string | null = null;
 
   fault(kind: string): void {
     this.#faults.set(kind, (this.#faults.get(kind) ?? 0) + 1);
@@ -69,16 +75,28 @@ export class Coverage {
   #sample(core: SimulatedCore): void {
     // Another core than the real one shows what it is by its status only, which is not worth the time.
     if (!(core instanceof Core)) return;
-    const { connection } = core;
-    const { states } = this;
-    if (connection.conn === 'Connected') states.add(`phase ${connection.phase.kind}`);
-    else if (connection.conn === 'StandAlone') states.add(`connection StandAlone ${connection.because}`);
-    else states.add('connection Connecting');
-    states.add(`replication ${replicationState(connection, core.verify.part)}`);
-    states.add(`disk ${core.diskState}`);
-    states.add(`role ${core.role}`);
-    const held = core.role === 'Primary' ? core.holdReason() : null;
-    if (held !== null) states.add(`held ${held}`);
+    const { connection, role, diskState } = core;
+    const { conn } = connection;
+    const connectionWord =
+      conn === 'Connected' ? connection.phase.kind : conn === 'StandAlone' ? connection.because : '';
+    if (connectionWord !== this.#lastConnection) {
+      this.#lastConnection = connectionWord;
+      if (conn === 'Connected') this.states.add(`phase ${connectionWord}`);
+      else
+        this.states.add(
+          conn === 'StandAlone' ? `connection StandAlone ${connectionWord}` : 'connection Connecting',
+        );
+    }
+    const replication = replicationState(connection, core.verify.part);
+    if (replication !== this.#lastReplication) this.states.add(`replication ${replication}`);
+    this.#lastReplication = replication;
+    if (diskState !== this.#lastDisk) this.states.add(`disk ${diskState}`);
+    this.#lastDisk = diskState;
+    const held = role === 'Primary' ? core.holdReason() : null;
+    if (role !== this.#lastRole) this.states.add(`role ${role}`);
+    this.#lastRole = role;
+    if (held !== null && held !== this.#lastHeld) this.states.add(`held ${held}`);
+    this.#lastHeld = held;
   }
 
   report(): CoverageReport {

@@ -83,8 +83,9 @@ export class Differences {
   shown(which: 'all' | 'not-corrupt'): readonly number[] {
     const [{ disk: a }, { disk: b }] = this.#copies;
     const found: number[] = [];
-    for (let block = 0; block < this.blockCount; block++) {
-      if (this.#isDifferent[block] === 0 || (which === 'not-corrupt' && this.#isCorrupt(block))) continue;
+    const isDifferent = this.#isDifferent;
+    for (let block = isDifferent.indexOf(1); block !== -1; block = isDifferent.indexOf(1, block + 1)) {
+      if (which === 'not-corrupt' && this.#isCorrupt(block)) continue;
       const [from, to] = [block * sectorsPerBlock, (block + 1) * sectorsPerBlock];
       for (let sector = from; sector < to; sector++) {
         if (a.visible[sector] === b.visible[sector]) continue;

@@ -41,6 +41,9 @@ export class DiskSwaps {
       other.status()?.diskState === 'UpToDate' &&
       !other.disk.isFailing &&
       other.metadata.superblock.origin === 'settled' &&
+      // While they grow, nobody can tell how large a new disk has to be.
+      cluster.growths === 0 &&
+      other.metadata.superblock.sizeBytes === node.metadata.superblock.sizeBytes &&
       cluster.firstMissing(other) === null;
     if (!isSafe) return false;
     const copy = this.#make(what, node, other, prng);

@@ -170,6 +170,11 @@ export class Expectations {
     this.#durable.fill(0);
   }
 
+  /** The write that put this value where it is. */
+  recordOf(value: number): WriteRecord | undefined {
+    return this.#records[value - 1];
+  }
+
   /** Whether a read that was issued at `since` may find `value` in the sector. */
   isLegitimate(sector: number, value: number, since: number): boolean {
     return this.firstIllegitimate(Uint32Array.of(value), 0, sector, 1, since) === null;
@@ -183,17 +188,18 @@ export class Expectations {
     count: number,
     since: number,
   ): number | null {
+    const [firm, zeroed, records] = [this.#firm, this.#zeroed, this.#records];
     let value = 0;
     let record: WriteRecord | undefined;
     for (let sector = first, end = first + count; sector < end; sector++) {
       const found = sectors[at + sector - first] ?? 0;
-      const replaced = this.#firm[sector] ?? 0;
+      const replaced = firm[sector] ?? 0;
       if (found === 0) {
-        if (replaced === 0 || (this.#zeroed[sector] ?? 0) > replaced) continue;
+        if (replaced === 0 || (zeroed[sector] ?? 0) > replaced) continue;
       } else {
         if (found !== value) {
           value = found;
-          record = this.#records[found - 1];
+          record = records[found - 1];
         }
         if (record !== undefined && record.ended > replaced && covers(record, sector)) continue;
       }

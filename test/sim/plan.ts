@@ -13,6 +13,7 @@ import type { ClusterOptions, FirstData, NodeCoreOptions } from './cluster.ts';
 import { actions } from './fate.ts';
 import type { Action, FateOptions } from './fate.ts';
 import { Prng } from './prng.ts';
+import { extentBytes } from '../../replicator/core/vocabulary.ts';
 
 export interface Plan {
   /** `mismatch`: definitions that do not fit together. Nothing is expected but their refusal. */
@@ -66,8 +67,8 @@ export function planHistory(seed: bigint, shortening: Shortening = unshortened):
   const diskLatencyMs = prng.pick([0.5, 5, 30]);
   const metadataDelayMs = prng.pick([1, 10, 60]);
   const workers = prng.between(1, 6);
-  const thinkMs = prng.pick([10, 60, 300]);
-  const operations = prng.between(700, 1100);
+  const thinkMs = prng.pick([10, 40, 120]);
+  const operations = prng.between(800, 1200);
   // One request after the other, each as long as its slowest part, with time to think between them.
   const requestMs = thinkMs / 2 + diskLatencyMs / 2 + networkDelayMs;
   const faultsMs = Math.min(40_000, Math.max(5_000, Math.round((operations * requestMs * 1.4) / workers)));
@@ -77,7 +78,7 @@ export function planHistory(seed: bigint, shortening: Shortening = unshortened):
     kind,
     faultsMs,
     cluster: {
-      sizeBytes: prng.pick([6, 6, 10, 36]) * mebibyte,
+      sizeBytes: planSize(cores, prng),
       roomBytes: grows ? 8 * mebibyte : 0,
       extraBytes: kind === 'mismatch' && cores[0].protocol === cores[1].protocol ? mebibyte : 0,
       firstData: kind === 'mismatch' ? 'both-empty' : planFirstData(dice),
@@ -101,6 +102,16 @@ export function planHistory(seed: bigint, shortening: Shortening = unshortened):
   return shortened(plan, shortening);
 }
 
+/**
+ * In extents of the activity log: two, three, or, where a node has the smallest of logs, more than that has room for. The
+ * last extent is half a megabyte only: what is not there need not be copied by every resync.
+ */
+function planSize(cores: readonly NodeCoreOptions[], prng: Prng): number {
+  const isEvicting = cores.some(({ activityLogExtents }) => activityLogExtents < 8);
+  const extents = prng.pick(isEvicting ? [1, 1, 2, 8] : [1, 1, 2]);
+  return extents * extentBytes + mebibyte / 2;
+}
+
 function planFirstData(dice: number): FirstData {
   if (dice < 40) return 'one-has-data';
   if (dice < 60) return 'both-have-data';
@@ -121,8 +132,8 @@ function planCores(kind: Plan['kind'], prng: Prng): readonly [NodeCoreOptions, N
     peerTimeoutMs: 1_000,
     ackTimeoutMs: 5_000,
     handshakeTimeoutMs: 2_000,
-    resyncWindowBytes: prng.pick([512 * 1024, 2 * mebibyte]),
-    resyncWindowBusyBytes: 128 * 1024,
+    resyncWindowBytes: prng.pick([512 * 1024, 4 * mebibyte]),
+    resyncWindowBusyBytes: prng.pick([128 * 1024, 512 * 1024, 512 * 1024]),
     // Small devices and impatient tests: the least that a resync takes is more than it would be elsewhere.
     resyncRateMin: prng.pick([4, 16]) * mebibyte,
     resyncRateMax: prng.pick([0, 0, 8 * mebibyte]),

@@ -151,7 +151,9 @@ function verifyOnline(cluster: Cluster, node: SimNode): void {
 }
 
 /** However long a healthy Primary takes to make sure that a silent peer has not taken over, and to go on alone. */
-const aloneMsMax = 10_000;
+const aloneMsMax = 12_000;
+/** The client goes on alone for so long, for the peer to have something to catch up with. */
+const aloneMs = 500;
 
 /** The other node falls silent and stays so: unless the policy is to wait, the service goes on without it. */
 function losePeer(cluster: Cluster): void {
@@ -160,10 +162,14 @@ function losePeer(cluster: Cluster): void {
   if (server?.goesOnAlone !== true) return;
   cluster.note('link', null);
   network.cut('stall');
-  world.run(world.nowMs + aloneMsMax);
-  const before = client.answered;
-  world.run(world.nowMs + 2000, () => client.answered > before);
-  if (client.answered === before && world.violations.length === 0)
+  const hasNoticed = (): boolean => server.status()?.peer?.connection !== 'Connected';
+  const untilMs = world.nowMs + aloneMsMax;
+  world.run(untilMs, hasNoticed, 10);
+  // What is under way is answered, and then something that was asked for later.
+  const due = client.answered + server.requestsUnderWay;
+  world.run(untilMs, () => client.answered > due, 10);
+  if (client.answered <= due && world.violations.length === 0)
     world.violation('liveness', `silence of the peer stops the service: ${cluster.describe()}`);
+  world.run(world.nowMs + aloneMs);
   network.healCut();
 }

@@ -46,7 +46,6 @@ export class SimClient {
   /** Workers with a request under way. */
   #busy = 0;
   answered = 0;
-  readonly #records = new WeakMap<ClientRequest, WriteRecord>();
 
   constructor(
     world: World,
@@ -63,11 +62,6 @@ export class SimClient {
     this.#listener = listener;
     this.#sectorCount = options.sectorCount;
     this.#spots = Array.from({ length: options.hotSpots }, () => this.#prng.int(options.sectorCount));
-  }
-
-  /** Of a write, also one whose client has gone. */
-  recordOf(request: ClientRequest): WriteRecord | undefined {
-    return this.#records.get(request);
   }
 
   start(): void {
@@ -166,7 +160,6 @@ export class SimClient {
             payload: SimPayload.of(count, record.value),
           }
         : { kind: op === 'trim' ? 'clientTrim' : 'clientZeroes', offset, length, fua, noHole: false };
-    this.#records.set(request, record);
     this.#submit(node, request, ({ outcome }) => {
       if (outcome !== null) return this.#expectations.givenUp(record);
       if (!this.#listener.isPromise(node)) record.atRisk = true;

@@ -55,13 +55,16 @@ export class SimDigests implements Digests {
 
   differing(other: Payload): readonly BlockRun[] {
     if (!(other instanceof SimDigests)) throw new Error('compared with something else than hashes');
-    const runs: BlockRun[] = [];
-    let last = -1;
-    for (let sector = 0; sector < this.sectors.length; sector++) {
+    const [ours, theirs] = [this.sectors, other.sectors];
+    // As the real ones: one run for all blocks next to each other.
+    const runs: { readonly first: number; count: number }[] = [];
+    for (let sector = 0; sector < ours.length; sector++) {
+      if (ours[sector] === theirs[sector]) continue;
       const block = Math.floor(sector / sectorsPerBlock);
-      if (block === last || this.sectors[sector] === other.sectors[sector]) continue;
-      runs.push({ first: block, count: 1 });
-      last = block;
+      const last = runs.at(-1);
+      if (last !== undefined && last.first + last.count === block) last.count++;
+      else runs.push({ first: block, count: 1 });
+      sector = (block + 1) * sectorsPerBlock - 1;
     }
     return runs;
   }
@@ -170,6 +173,32 @@ export class SimDisk {
       const failed =
         this.#failing || this.faults.takeFailure('read') || this.faults.isUnreadable(first, count);
       done(failed ? null : imageOf(this.visible, first, count));
+    });
+  }
+
+  /**
+   * The first piece of the range, of data or of a hole, in blocks: the data, or how many sectors the hole has. Neither when
+   * the range cannot be read.
+   */
+  readPiece(
+    offset: number,
+    length: number,
+    done: (sectors: Uint32Array | null, holeSectors: number) => void,
+  ): void {
+    const first = this.#sector(offset, length);
+    const count = length / sectorBytes;
+    this.#later(() => {
+      if (this.#failing || this.faults.takeFailure('read') || this.faults.isUnreadable(first, count))
+        return done(null, 0);
+      const { visible } = this;
+      const [from, end] = [first, first + count];
+      const isHole = isZero(visible, from, Math.min(from + sectorsPerBlock, end));
+      let to = from + sectorsPerBlock;
+      while (to < end && isZero(visible, to, Math.min(to + sectorsPerBlock, end)) === isHole)
+        to += sectorsPerBlock;
+      to = Math.min(to, end);
+      if (isHole) done(null, to - from);
+      else done(visible.slice(from, to), 0);
     });
   }
 
@@ -359,19 +388,15 @@ function part(write: DiskWrite, skip: number, count: number): DiskWrite {
 /** Nobody writes to what was read, so that all that is empty can be this. */
 let zeroes = new Uint32Array(4096);
 
-export function isAllZero(sectors: Uint32Array): boolean {
-  return sectors.buffer === zeroes.buffer || isZero(sectors, 0, sectors.length);
-}
-
 /** Most of a device is empty: that is not worth a copy. */
 function imageOf(sectors: Uint32Array, first: number, count: number): Uint32Array {
-  if (!isZero(sectors, first, count)) return sectors.slice(first, first + count);
+  if (!isZero(sectors, first, first + count)) return sectors.slice(first, first + count);
   if (zeroes.length < count) zeroes = new Uint32Array(2 * count);
   return zeroes.subarray(0, count);
 }
 
-function isZero(sectors: Uint32Array, first: number, count: number): boolean {
-  for (let sector = first; sector < first + count; sector++) if (sectors[sector] !== 0) return false;
+function isZero(sectors: Uint32Array, first: number, end: number): boolean {
+  for (let sector = first; sector < end; sector++) if (sectors[sector] !== 0) return false;
   return true;
 }
 

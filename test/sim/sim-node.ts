@@ -10,7 +10,7 @@ import type { Effect } from '../../replicator/core/effect.ts';
 import type { CoreOptions, GenerationSource } from '../../replicator/core/options.ts';
 import type { Packet, Payload, PeerState } from '../../replicator/core/packet.ts';
 import type { CommandResult } from '../../replicator/core/refusal.ts';
-import type { ClientKind, ClientLatency } from '../../replicator/core/resync-rate.ts';
+import type { ClientLatency } from '../../replicator/core/resync-rate.ts';
 import { noLatency } from '../../replicator/core/resync-rate.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
 import type { TableSizes } from '../../replicator/core/table-sizes.ts';
@@ -19,7 +19,7 @@ import type { DiskState, Generation } from '../../replicator/core/vocabulary.ts'
 import type { Coverage } from './coverage.ts';
 import { describe } from './describe.ts';
 import type { Prng } from './prng.ts';
-import { isAllZero, sectorBytes, SimDigests, SimPayload } from './sim-disk.ts';
+import { sectorBytes, SimDigests, SimPayload } from './sim-disk.ts';
 import type { SimDisk } from './sim-disk.ts';
 import type { SimMetadata } from './sim-metadata.ts';
 import type { Host, SimNetwork } from './sim-network.ts';
@@ -86,15 +86,6 @@ interface PendingCommand {
   readonly done: (result: CommandResult | 'gone') => void;
 }
 
-const sectorsPerBlock = 8;
-const latencyKinds = {
-  clientWrite: 'write',
-  clientRead: 'read',
-  clientFlush: 'flush',
-  clientTrim: null,
-  clientZeroes: null,
-} as const satisfies Record<ClientRequest['kind'], ClientKind | null>;
-
 const tickMs = 100;
 /** However long a command may take (on a node whose clock runs at half the speed), an answer later than this is none. */
 const commandMsMax = 90_000;
@@ -128,6 +119,8 @@ export class SimNode implements Host {
   #frozen = false;
   #clockAheadMs = 0;
   #death: Death | null = null;
+  /** As of the last step; null when nobody has asked since. */
+  #status: CoreStatus | null = null;
 
   constructor(
     world: World,
@@ -269,7 +262,10 @@ export class SimNode implements Host {
 
   /** As an operator gets it: not at all from a process that is down or stands still. */
   status(): CoreStatus | null {
-    return this.#frozen ? null : (this.#core?.status() ?? null);
+    if (this.#frozen || this.#core === null) return null;
+    // Asked far more often than it changes: only a step can change it.
+    this.#status ??= this.#core.status();
+    return this.#status;
   }
 
   get requestsUnderWay(): number {
@@ -313,9 +309,17 @@ export class SimNode implements Host {
 
   /** One event at a time: those that arise while effects are carried out wait until all of them are. */
   #tell(event: Event): void {
-    if (this.#core === null) return;
-    this.#events.push(event);
-    this.#work();
+    const core = this.#core;
+    if (core === null) return;
+    if (this.#working || this.#frozen || this.#events.length > 0) {
+      this.#events.push(event);
+      return this.#work();
+    }
+    // Nearly always nothing waits.
+    this.#working = true;
+    this.#step(core, event);
+    this.#working = false;
+    if (this.#events.length > 0) this.#work();
   }
 
   #work(): void {
@@ -346,6 +350,7 @@ export class SimNode implements Host {
     // Without closures where nobody looks: this is the hottest place of all.
     if (this.#world.isTraced && event.kind !== 'tick') this.#traceEvent(event);
     let effects: readonly Effect[];
+    this.#status = null;
     try {
       effects = core.step(event);
     } catch (error) {
@@ -379,7 +384,11 @@ export class SimNode implements Host {
           this.#tell({ kind: 'localWritten', id: effect.id, outcome }),
         );
       case 'readLocal':
-        return this.disk.read(effect.offset, effect.length, (sectors) => this.#onRead(effect, sectors));
+        return effect.wantHole
+          ? this.disk.readPiece(effect.offset, effect.length, (sectors, holeSectors) =>
+              this.#onPiece(effect.id, sectors, holeSectors),
+            )
+          : this.disk.read(effect.offset, effect.length, (sectors) => this.#onRead(effect.id, sectors));
       case 'digestLocal':
         return this.disk.read(effect.offset, effect.length, (sectors) => {
           const digests = sectors === null ? null : new SimDigests(sectors);
@@ -439,23 +448,15 @@ export class SimNode implements Host {
     }
   }
 
-  #onRead(effect: Extract<Effect, { kind: 'readLocal' }>, sectors: Uint32Array | null): void {
-    const answer = (payload: SimPayload | null, holeBytes?: number): void =>
-      this.#tell({
-        ...{ kind: 'localRead', id: effect.id, payload, hole: holeBytes !== undefined },
-        ...(holeBytes === undefined ? {} : { holeBytes }),
-      });
-    if (sectors === null) return answer(null);
-    if (!effect.wantHole) return answer(new SimPayload(sectors));
-    // One piece at a time, of data or of a hole, in blocks.
-    const isHole = (from: number): boolean => isAllZero(sectors.subarray(from, from + sectorsPerBlock));
-    let end = sectorsPerBlock;
-    while (end < sectors.length && isHole(end) === isHole(0)) end += sectorsPerBlock;
-    end = Math.min(end, sectors.length);
-    answer(
-      isHole(0) ? null : new SimPayload(sectors.subarray(0, end)),
-      isHole(0) ? end * sectorBytes : undefined,
-    );
+  #onRead(id: number, sectors: Uint32Array | null): void {
+    const payload = sectors === null ? null : new SimPayload(sectors);
+    this.#tell({ kind: 'localRead', id, payload, hole: false });
+  }
+
+  /** `holeSectors`: 0 when it is data, or could not be read. */
+  #onPiece(id: number, sectors: Uint32Array | null, holeSectors: number): void {
+    if (holeSectors === 0) return this.#onRead(id, sectors);
+    this.#tell({ kind: 'localRead', id, payload: null, hole: true, holeBytes: holeSectors * sectorBytes });
   }
 
   #growDisk(id: number, sizeBytes: number): void {
@@ -494,7 +495,7 @@ export class SimNode implements Host {
     this.#unanswered--;
     const pending = this.#requests.get(id);
     const request = pending?.request ?? this.#orphans.get(id);
-    this.#orphans.delete(id);
+    if (pending === undefined) this.#orphans.delete(id);
     if (outcome === null && request !== undefined && request.kind !== 'clientRead')
       this.#listener.onAcknowledged(this, request);
     if (pending === undefined) {
@@ -504,9 +505,15 @@ export class SimNode implements Host {
       return;
     }
     this.#requests.delete(id);
-    const kind = latencyKinds[pending.request.kind];
-    if (kind !== null) this.#latency = { ...this.#latency, [kind]: this.#world.nowMs - pending.atMs };
+    this.#noteLatency(pending.request.kind, this.#world.nowMs - pending.atMs);
     pending.done({ outcome, sectors: payload instanceof SimPayload ? payload.sectors : null });
+  }
+
+  #noteLatency(kind: ClientRequest['kind'], tookMs: number): void {
+    const { write, read, flush } = this.#latency;
+    if (kind === 'clientWrite') this.#latency = { write: tookMs, read, flush };
+    else if (kind === 'clientRead') this.#latency = { write, read: tookMs, flush };
+    else if (kind === 'clientFlush') this.#latency = { write, read, flush: tookMs };
   }
 
   #commandDone(id: number, result: CommandResult): void {
@@ -540,6 +547,7 @@ export class SimNode implements Host {
   #end(): void {
     this.#process++;
     this.#core = null;
+    this.#status = null;
     this.#unanswered = 0;
     this.#published = null;
     this.#events = [];

@@ -120,53 +120,55 @@ class Queue {
 
   push(atMs: number, sequence: number, run: () => void): void {
     if (this.size === this.#atMs.length) this.#grow();
+    const [times, sequences, runs] = [this.#atMs, this.#sequence, this.#run];
     let at = this.size++;
     while (at > 0) {
       const up = (at - 1) >> 1;
-      if (!this.#isAfter(up, atMs, sequence)) break;
-      this.#move(up, at);
+      const upMs = times[up] ?? 0;
+      // What is pushed comes after all that has the same time.
+      if (upMs <= atMs) break;
+      times[at] = upMs;
+      sequences[at] = sequences[up] ?? 0;
+      runs[at] = runs[up] ?? nothing;
       at = up;
     }
-    this.#put(at, atMs, sequence, run);
+    times[at] = atMs;
+    sequences[at] = sequence;
+    runs[at] = run;
   }
 
   take(): () => void {
-    const first = this.#run[0] ?? nothing;
+    const [times, sequences, runs] = [this.#atMs, this.#sequence, this.#run];
+    const first = runs[0] ?? nothing;
     const last = --this.size;
-    const atMs = this.#atMs[last] ?? 0;
-    const sequence = this.#sequence[last] ?? 0;
-    const run = this.#run[last] ?? nothing;
-    this.#run[last] = nothing;
+    const atMs = times[last] ?? 0;
+    const sequence = sequences[last] ?? 0;
+    const run = runs[last] ?? nothing;
+    runs[last] = nothing;
     if (last === 0) return first;
     let at = 0;
     for (;;) {
       let down = 2 * at + 1;
       if (down >= last) break;
+      let downMs = times[down] ?? 0;
       const right = down + 1;
-      if (right < last && this.#isAfter(down, this.#atMs[right] ?? 0, this.#sequence[right] ?? 0))
-        down = right;
-      if (this.#isAfter(down, atMs, sequence)) break;
-      this.#move(down, at);
+      if (right < last) {
+        const rightMs = times[right] ?? 0;
+        if (rightMs < downMs || (rightMs === downMs && (sequences[right] ?? 0) < (sequences[down] ?? 0))) {
+          down = right;
+          downMs = rightMs;
+        }
+      }
+      if (downMs > atMs || (downMs === atMs && (sequences[down] ?? 0) > sequence)) break;
+      times[at] = downMs;
+      sequences[at] = sequences[down] ?? 0;
+      runs[at] = runs[down] ?? nothing;
       at = down;
     }
-    this.#put(at, atMs, sequence, run);
+    times[at] = atMs;
+    sequences[at] = sequence;
+    runs[at] = run;
     return first;
-  }
-
-  /** Whether what is at `index` comes after that. */
-  #isAfter(index: number, atMs: number, sequence: number): boolean {
-    const thereMs = this.#atMs[index] ?? 0;
-    return thereMs > atMs || (thereMs === atMs && (this.#sequence[index] ?? 0) > sequence);
-  }
-
-  #move(from: number, to: number): void {
-    this.#put(to, this.#atMs[from] ?? 0, this.#sequence[from] ?? 0, this.#run[from] ?? nothing);
-  }
-
-  #put(at: number, atMs: number, sequence: number, run: () => void): void {
-    this.#atMs[at] = atMs;
-    this.#sequence[at] = sequence;
-    this.#run[at] = run;
   }
 
   #grow(): void {
