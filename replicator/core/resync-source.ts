@@ -56,6 +56,7 @@ export class ResyncSource {
       return core.session.breakProtocol(`resync request ${offset}+${length} beyond the device`);
     }
     core.watchdog.onSign();
+    this.tally.requests++;
     const key = core.out.newId();
     const release = (): void => core.disk.unlock(key);
     core.disk.lock(key, offset, length, 'shared', () => {

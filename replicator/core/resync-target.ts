@@ -150,6 +150,7 @@ export class ResyncTarget {
     const { offset, length } = bytesOf(run, core.options.sizeBytes);
     const request = { run, waiting: [], due: [run], writing: 0, hashed: false };
     this.#requests.set(id, request);
+    this.tally.requests++;
     this.#outstandingBytes += run.count * blockBytes;
     core.pace.onRequested(length);
     if (this.#comparesHashes) return this.#sendHashes(id, request, offset, length);
