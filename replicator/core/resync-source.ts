@@ -1,6 +1,7 @@
 /** The source's side of a resync: it answers the target's requests, and clears bits when the target proves them stable. */
-import { blocksIn, blocksTouched, bytesOf, complement, digestsBytes, shiftRuns } from './blocks.ts';
+import { blocksIn, blocksTouched, bytesOf, complement, digestsBytes, shiftRuns, spanOf } from './blocks.ts';
 import type { Core } from './core.ts';
+import type { RangesFound } from './event.ts';
 import type { BlockRun, Digests, Payload } from './packet.ts';
 import { assert } from './out.ts';
 import type { ProgressMeter } from './progress-meter.ts';
@@ -31,6 +32,44 @@ export class ResyncSource {
    */
   onRequest(id: number, offset: number, length: number): void {
     this.#underLock(offset, length, (release) => this.#sendRuns(id, [{ offset, length }], release));
+  }
+
+  /** As `onRequest`, under one lock for all of them and what lies between. */
+  onScatteredRequest(id: number, runs: readonly BlockRun[]): void {
+    const core = this.#core;
+    const { sizeBytes } = core.options;
+    const span = spanOf(runs);
+    if (span.count <= 0 || span.first + span.count > core.outOfSync.blockCount)
+      return core.session.breakProtocol(`resync request ${span.first}+${span.count} beyond the device`);
+    const { offset, length } = bytesOf(span, sizeBytes);
+    this.#underLock(offset, length, (release) =>
+      core.disk.readRanges(
+        runs.map((run) => bytesOf(run, sizeBytes)),
+        (found) => {
+          if (!this.#ended) {
+            for (const { first, count } of runs)
+              this.#noteRead(first * blockBytes, count * blockBytes, found !== null);
+            if (found === null) core.send({ kind: 'resyncFailed', id });
+            else this.#sendFound(id, runs, found);
+          }
+          release();
+        },
+      ),
+    );
+  }
+
+  #sendFound(id: number, runs: readonly BlockRun[], { isHole, payload }: RangesFound): void {
+    const core = this.#core;
+    for (const zero of [true, false]) {
+      const some = runs.filter((_, at) => isHole[at] === zero);
+      if (some.length === 0) continue;
+      const length = some.reduce((sum, run) => sum + bytesOf(run, core.options.sizeBytes).length, 0);
+      const data = zero ? null : payload;
+      assert(zero || data?.byteLength === length, `a read of ${length} bytes answered ${data?.byteLength}`);
+      core.send({ kind: 'scatteredData', id, runs: some, length, zero }, data);
+      this.tally.copied(length, data);
+      core.pace.onMoved(data?.byteLength ?? 0);
+    }
   }
 
   /** As `onRequest`, less what is equal: both nodes hash the range, and blocks of equal hashes are not sent. */

@@ -124,27 +124,28 @@ export class BackingStore {
     done: (error: Error | null, data: Uint8Array | null) => void,
   ): void {
     this.#assertRange(offset, lengthBytes);
-    const refusal = this.#refusal();
-    if (refusal !== null) {
-      done(refusal, null);
-      return;
-    }
     const data = Buffer.allocUnsafe(lengthBytes);
+    this.readInto(offset, data, (error) => done(error, error === null ? data : null));
+  }
+
+  /** Fills `data`. */
+  readInto(offset: number, data: Uint8Array, done: StoreDone): void {
+    const lengthBytes = data.byteLength;
+    this.#assertRange(offset, lengthBytes);
+    if (this.#isRefused(done)) return;
     let cached = 0;
     if (lengthBytes <= quickReadBytesMax) {
       if (this.#inMemory && this.#quickReads.isOpen()) {
-        const error = attempt(() => this.#quickReads.run(() => this.#io.readNow(this.#fd, data, offset)));
-        done(error, error === null ? data : null);
+        done(attempt(() => this.#quickReads.run(() => this.#io.readNow(this.#fd, data, offset))));
         return;
       }
       if (this.#readsCached) cached = this.#readCached(data, offset);
       if (cached === lengthBytes) {
-        done(null, data);
+        done(null);
         return;
       }
     }
-    const finish = this.#counted((error: Error | null) => done(error, error === null ? data : null));
-    this.#io.read(this.#fd, data.subarray(cached), offset + cached, finish);
+    this.#io.read(this.#fd, data.subarray(cached), offset + cached, this.#counted(done));
   }
 
   /**

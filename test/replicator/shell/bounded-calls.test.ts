@@ -1,3 +1,4 @@
+/** Calls off the thread: so many at a time, in order, and never one too many. */
 import { closeSync, openSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';

@@ -1,3 +1,4 @@
+/** What is known of the data in a file is not asked for again, and is forgotten with the first deallocation. */
 import { join } from 'node:path';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
