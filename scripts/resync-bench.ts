@@ -56,10 +56,6 @@ try {
   }
 } catch (error) {
   console.error(error);
-  for (const name of ['alpha', 'beta'] as const)
-    console.error(
-      await import('node:fs').then((fs) => fs.readFileSync(pair[name].child.logFile, 'utf8').slice(-1500)),
-    );
   process.exitCode = 1;
 } finally {
   await pair.stop();

@@ -77,6 +77,23 @@ export function withoutRuns(
   return at === others.length ? left : null;
 }
 
+/** Each block of it as a run of its own. */
+export function blocksOf({ first, count }: BlockRun): readonly BlockRun[] {
+  return Array.from({ length: count }, (_, at) => ({ first: first + at, count: 1 }));
+}
+
+/** Ascending runs, with adjacent ones made one. */
+export function joined(runs: readonly BlockRun[]): readonly BlockRun[] {
+  const all: BlockRun[] = [];
+  for (const run of runs) {
+    const last = all.at(-1);
+    if (last !== undefined && last.first + last.count === run.first)
+      all[all.length - 1] = { first: last.first, count: last.count + run.count };
+    else all.push(run);
+  }
+  return all;
+}
+
 /** From the first of these runs, ascending, to the last: all of them, and what lies between. */
 export function spanOf(runs: readonly BlockRun[]): BlockRun {
   const first = runs[0]?.first ?? 0;

@@ -1,5 +1,15 @@
 /** The source's side of a resync: it answers the target's requests, and clears bits when the target proves them stable. */
-import { blocksIn, blocksTouched, bytesOf, complement, digestsBytes, shiftRuns, spanOf } from './blocks.ts';
+import {
+  blocksIn,
+  blocksOf,
+  blocksTouched,
+  bytesOf,
+  complement,
+  digestsBytes,
+  joined,
+  shiftRuns,
+  spanOf,
+} from './blocks.ts';
 import type { Core } from './core.ts';
 import type { RangesFound } from './event.ts';
 import type { BlockRun, Digests, Payload } from './packet.ts';
@@ -44,7 +54,8 @@ export class ResyncSource {
     const { offset, length } = bytesOf(span, sizeBytes);
     this.#underLock(offset, length, (release) =>
       core.disk.readRanges(
-        runs.map((run) => bytesOf(run, sizeBytes)),
+        // Block by block, so that a hole within a run stays one.
+        runs.flatMap((run) => blocksOf(run).map((block) => bytesOf(block, sizeBytes))),
         (found) => {
           if (!this.#ended) {
             for (const { first, count } of runs)
@@ -61,7 +72,12 @@ export class ResyncSource {
   #sendFound(id: number, runs: readonly BlockRun[], { isHole, payload }: RangesFound): void {
     const core = this.#core;
     for (const zero of [true, false]) {
-      const some = runs.filter((_, at) => isHole[at] === zero);
+      let before = 0;
+      const some = runs.flatMap((run) => {
+        const from = before - run.first;
+        before += run.count;
+        return joined(blocksOf(run).filter(({ first }) => isHole[from + first] === zero));
+      });
       if (some.length === 0) continue;
       const length = some.reduce((sum, run) => sum + bytesOf(run, core.options.sizeBytes).length, 0);
       const data = zero ? null : payload;

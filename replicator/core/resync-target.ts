@@ -21,6 +21,8 @@ const maxRequestBlocks = 256;
 const maxRequests = 256;
 /** Marks that lie apart are asked for together while they span no more than this many times what is asked for. */
 const spanFactor = 16;
+/** Longer runs are asked for alone: their data is read in one piece. */
+const shortRunBlocks = 16;
 const flushAfterBytes = 32 * 1024 * 1024;
 const flushAfterMs = 2_000;
 /** What the source could not read is asked for again after this long, and twice as long each further time. */
@@ -123,11 +125,11 @@ export class ResyncTarget {
       const run = bits.nextRun(this.#cursor, left);
       if (run === null) break;
       if (runs.length === 0) start = run.first;
-      else if (run.first + run.count - start > spanFactor * blocks) break;
+      else if (run.count > shortRunBlocks || run.first + run.count - start > spanFactor * blocks) break;
       runs.push(run);
       this.#cursor = run.first + run.count;
       left -= run.count;
-      if (!this.#gathers) break;
+      if (!this.#gathers || run.count > shortRunBlocks) break;
     }
     return runs;
   }
