@@ -6,6 +6,11 @@
 import type { BlockRun } from './packet.ts';
 import { blockBytes, digestBytes, extentBytes } from './vocabulary.ts';
 
+export interface ByteRange {
+  readonly offset: number;
+  readonly length: number;
+}
+
 /** Blocks of a device of that many bytes; a partial block at its end counts. */
 export function blockCountOf(sizeBytes: number): number {
   return Math.ceil(sizeBytes / blockBytes);
@@ -33,7 +38,7 @@ export function extentsTouched(offsetBytes: number, lengthBytes: number): BlockR
 }
 
 /** The blocks of a range that begins with one and ends with one, or with the device. */
-export function bytesOf(run: BlockRun, sizeBytes: number): { offset: number; length: number } {
+export function bytesOf(run: BlockRun, sizeBytes: number): ByteRange {
   const offset = run.first * blockBytes;
   return { offset, length: Math.min(run.count * blockBytes, sizeBytes - offset) };
 }
@@ -49,6 +54,51 @@ export function withoutRun(runs: readonly BlockRun[], run: BlockRun): readonly B
     { first: end, count: from.first + from.count - end },
   ];
   return runs.toSpliced(at, 1, ...left.filter(({ count }) => count > 0));
+}
+
+/** Runs less others; null unless each of those lies wholly in one of them. All ascending. */
+export function withoutRuns(
+  runs: readonly BlockRun[],
+  others: readonly BlockRun[],
+): readonly BlockRun[] | null {
+  const left: BlockRun[] = [];
+  let at = 0;
+  for (const run of runs) {
+    const end = run.first + run.count;
+    let from = run.first;
+    for (let other = others[at]; other !== undefined && other.first < end; other = others[++at]) {
+      const otherEnd = other.first + other.count;
+      if (other.first < from || other.count <= 0 || otherEnd > end) return null;
+      if (other.first > from) left.push({ first: from, count: other.first - from });
+      from = otherEnd;
+    }
+    if (from < end) left.push({ first: from, count: end - from });
+  }
+  return at === others.length ? left : null;
+}
+
+/** Each block of it as a run of its own. */
+export function blocksOf({ first, count }: BlockRun): readonly BlockRun[] {
+  return Array.from({ length: count }, (_, at) => ({ first: first + at, count: 1 }));
+}
+
+/** Ascending runs, with adjacent ones made one. */
+export function joined(runs: readonly BlockRun[]): readonly BlockRun[] {
+  const all: BlockRun[] = [];
+  for (const run of runs) {
+    const last = all.at(-1);
+    if (last !== undefined && last.first + last.count === run.first)
+      all[all.length - 1] = { first: last.first, count: last.count + run.count };
+    else all.push(run);
+  }
+  return all;
+}
+
+/** From the first of these runs, ascending, to the last: all of them, and what lies between. */
+export function spanOf(runs: readonly BlockRun[]): BlockRun {
+  const first = runs[0]?.first ?? 0;
+  const last = runs.at(-1) ?? { first, count: 0 };
+  return { first, count: last.first + last.count - first };
 }
 
 /** What `runs`, ascending, leave of `whole`. */

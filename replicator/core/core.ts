@@ -184,6 +184,8 @@ export class Core {
         return this.disk.onRead(event.id, event.payload, event.hole, event.holeBytes ?? null);
       case 'localFlushed':
         return this.disk.onFlushed(event.id, event.outcome);
+      case 'localRangesRead':
+        return this.disk.onRangesRead(event.id, event.found);
       case 'localDigested':
         return this.disk.onDigested(event.id, event.digests);
       case 'diskGrown':

@@ -2,6 +2,7 @@
  * Orders of the core to its driver, carried out in the order given. What takes time comes back as an event.
  * The driver executes all effects of one step before it hands in the next event.
  */
+import type { ByteRange } from './blocks.ts';
 import type { ClientOutcome, LinkDownReason } from './event.ts';
 import type { Decision } from './decision.ts';
 import type { Transaction } from './metadata.ts';
@@ -29,6 +30,16 @@ export type Effect =
       readonly offset: number;
       readonly length: number;
       readonly wantHole: boolean;
+    }
+  /** -> localRangesRead. Several at once, ascending, of whole blocks; each is answered as data or as a hole. */
+  | { readonly kind: 'readRanges'; readonly id: number; readonly ranges: readonly ByteRange[] }
+  /** -> localWritten. `payload`: the data of all, one range after the other; null for zeroes. Otherwise as writeLocal. */
+  | {
+      readonly kind: 'writeRanges';
+      readonly id: number;
+      readonly op: 'write' | 'zeroes';
+      readonly ranges: readonly ByteRange[];
+      readonly payload: Payload | null;
     }
   /** -> localDigested. Whole blocks; the last of the device may be short. Never overlaps a local write. */
   | { readonly kind: 'digestLocal'; readonly id: number; readonly offset: number; readonly length: number }

@@ -39,6 +39,8 @@ export type Event =
       /** Of a hole that begins the range and does not fill it: its length. */
       readonly holeBytes?: number;
     }
+  /** `found` is null when one of the ranges could not be read. */
+  | { readonly kind: 'localRangesRead'; readonly id: number; readonly found: RangesFound | null }
   /** Null: the range could not be read. */
   | { readonly kind: 'localDigested'; readonly id: number; readonly digests: Digests | null }
   | { readonly kind: 'localFlushed'; readonly id: number; readonly outcome: DiskOutcome }
@@ -70,6 +72,12 @@ export type Event =
   | { readonly kind: 'diskOpened'; readonly id: number; readonly outcome: DiskOpenOutcome }
   /** Time, monotonic milliseconds; about every 100 ms. With what clients' requests took since the last one. */
   | { readonly kind: 'tick'; readonly nowMs: number; readonly clientLatency: ClientLatency };
+
+/** `isHole`: of each range. `payload`: what is in the others, one after the other; null when there is none. */
+export interface RangesFound {
+  readonly isHole: readonly boolean[];
+  readonly payload: Payload | null;
+}
 
 export type LinkDownReason = 'BrokenPipe' | 'NetworkFailure' | 'ProtocolError' | 'Timeout' | 'TearDown';
 

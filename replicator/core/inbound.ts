@@ -93,6 +93,8 @@ export class Inbound {
       case 'syncReady':
       case 'resyncRequest':
       case 'resyncData':
+      case 'scatteredRequest':
+      case 'scatteredData':
       case 'resyncFailed':
       case 'digestRequest':
       case 'resyncSame':

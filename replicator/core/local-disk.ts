@@ -2,7 +2,8 @@
  * The own backing device as the rest of the core sees it: operations under FIFO range locks, so that overlapping ones
  * reach the disk in the order in which they were asked for, and flushes that know which epoch they cover.
  */
-import type { DiskOutcome } from './event.ts';
+import type { ByteRange } from './blocks.ts';
+import type { DiskOutcome, RangesFound } from './event.ts';
 import type { Digests, MirrorOp, Payload } from './packet.ts';
 import type { Out } from './out.ts';
 import { assert } from './out.ts';
@@ -10,6 +11,7 @@ import { RangeLocks } from './range-locks.ts';
 
 export type WrittenThen = (outcome: DiskOutcome) => void;
 export type DigestThen = (digests: Digests | null) => void;
+export type RangesThen = (found: RangesFound | null) => void;
 /** `holeBytes`: null when the hole is all of the range. */
 export type ReadThen = (payload: Payload | null, hole: boolean, holeBytes: number | null) => void;
 
@@ -19,6 +21,7 @@ export class LocalDisk {
   readonly #granted = new Map<number, () => void>();
   readonly #writes = new Map<number, WrittenThen>();
   readonly #reads = new Map<number, ReadThen>();
+  readonly #rangeReads = new Map<number, RangesThen>();
   readonly #digests = new Map<number, DigestThen>();
   readonly #flushes = new Map<number, WrittenThen>();
   /** Flushes of a disk that has gone since: their answers mean nothing any more. */
@@ -64,6 +67,25 @@ export class LocalDisk {
     this.#out.emit({ kind: 'readLocal', id, offset, length, wantHole });
   }
 
+  /** The caller holds all of them. */
+  readRanges(ranges: readonly ByteRange[], then: RangesThen): void {
+    const id = this.#out.newId();
+    this.#rangeReads.set(id, then);
+    this.#out.emit({ kind: 'readRanges', id, ranges });
+  }
+
+  /** The caller holds all of them. */
+  writeRanges(
+    id: number,
+    op: 'write' | 'zeroes',
+    ranges: readonly ByteRange[],
+    payload: Payload | null,
+    then: WrittenThen,
+  ): void {
+    this.#writes.set(id, then);
+    this.#out.emit({ kind: 'writeRanges', id, op, ranges, payload });
+  }
+
   /** The caller holds the range, which begins with a block. */
   digest(offset: number, length: number, then: DigestThen): void {
     const id = this.#out.newId();
@@ -83,6 +105,10 @@ export class LocalDisk {
 
   onRead(id: number, payload: Payload | null, hole: boolean, holeBytes: number | null): void {
     take(this.#reads, id, 'read')(payload, hole, holeBytes);
+  }
+
+  onRangesRead(id: number, found: RangesFound | null): void {
+    take(this.#rangeReads, id, 'read')(found);
   }
 
   onDigested(id: number, digests: Digests | null): void {

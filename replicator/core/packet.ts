@@ -64,6 +64,16 @@ export type Packet =
       readonly length: number;
       readonly zero: boolean;
     }
+  /** As `resyncRequest`, for several runs that lie apart, ascending. */
+  | { readonly kind: 'scatteredRequest'; readonly id: number; readonly runs: readonly BlockRun[] }
+  /** Some of the runs of a `scatteredRequest`: holes (`zero`), or `length` bytes of data, one run after the other. */
+  | {
+      readonly kind: 'scatteredData';
+      readonly id: number;
+      readonly runs: readonly BlockRun[];
+      readonly length: number;
+      readonly zero: boolean;
+    }
   /** As `resyncRequest`, with the hashes of the target's blocks as payload: only what differs is to be sent. */
   | { readonly kind: 'digestRequest'; readonly id: number; readonly offset: number; readonly length: number }
   /** These blocks of a `digestRequest` are equal. The rest of it follows as `resyncData`. */
@@ -180,6 +190,7 @@ export type PacketKind = Packet['kind'];
 export const payloadKinds: ReadonlySet<PacketKind> = new Set([
   'write',
   'resyncData',
+  'scatteredData',
   'readData',
   'digestRequest',
   'verifyDigests',

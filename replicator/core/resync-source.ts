@@ -1,6 +1,17 @@
 /** The source's side of a resync: it answers the target's requests, and clears bits when the target proves them stable. */
-import { blocksIn, blocksTouched, bytesOf, complement, digestsBytes, shiftRuns } from './blocks.ts';
+import {
+  blocksIn,
+  blocksOf,
+  blocksTouched,
+  bytesOf,
+  complement,
+  digestsBytes,
+  joined,
+  shiftRuns,
+  spanOf,
+} from './blocks.ts';
 import type { Core } from './core.ts';
+import type { RangesFound } from './event.ts';
 import type { BlockRun, Digests, Payload } from './packet.ts';
 import { assert } from './out.ts';
 import type { ProgressMeter } from './progress-meter.ts';
@@ -33,6 +44,50 @@ export class ResyncSource {
     this.#underLock(offset, length, (release) => this.#sendRuns(id, [{ offset, length }], release));
   }
 
+  /** As `onRequest`, under one lock for all of them and what lies between. */
+  onScatteredRequest(id: number, runs: readonly BlockRun[]): void {
+    const core = this.#core;
+    const { sizeBytes } = core.options;
+    const span = spanOf(runs);
+    if (span.count <= 0 || span.first + span.count > core.outOfSync.blockCount)
+      return core.session.breakProtocol(`resync request ${span.first}+${span.count} beyond the device`);
+    const { offset, length } = bytesOf(span, sizeBytes);
+    this.#underLock(offset, length, (release) =>
+      core.disk.readRanges(
+        // Block by block, so that a hole within a run stays one.
+        runs.flatMap((run) => blocksOf(run).map((block) => bytesOf(block, sizeBytes))),
+        (found) => {
+          if (!this.#ended) {
+            for (const { first, count } of runs)
+              this.#noteRead(first * blockBytes, count * blockBytes, found !== null);
+            if (found === null) core.send({ kind: 'resyncFailed', id });
+            else this.#sendFound(id, runs, found);
+          }
+          release();
+        },
+      ),
+    );
+  }
+
+  #sendFound(id: number, runs: readonly BlockRun[], { isHole, payload }: RangesFound): void {
+    const core = this.#core;
+    for (const zero of [true, false]) {
+      let before = 0;
+      const some = runs.flatMap((run) => {
+        const from = before - run.first;
+        before += run.count;
+        return joined(blocksOf(run).filter(({ first }) => isHole[from + first] === zero));
+      });
+      if (some.length === 0) continue;
+      const length = some.reduce((sum, run) => sum + bytesOf(run, core.options.sizeBytes).length, 0);
+      const data = zero ? null : payload;
+      assert(zero || data?.byteLength === length, `a read of ${length} bytes answered ${data?.byteLength}`);
+      core.send({ kind: 'scatteredData', id, runs: some, length, zero }, data);
+      this.tally.copied(length, data);
+      core.pace.onMoved(data?.byteLength ?? 0);
+    }
+  }
+
   /** As `onRequest`, less what is equal: both nodes hash the range, and blocks of equal hashes are not sent. */
   onDigestRequest(id: number, offset: number, length: number, theirs: Payload | null): void {
     const core = this.#core;
@@ -56,6 +111,7 @@ export class ResyncSource {
       return core.session.breakProtocol(`resync request ${offset}+${length} beyond the device`);
     }
     core.watchdog.onSign();
+    this.tally.requests++;
     const key = core.out.newId();
     const release = (): void => core.disk.unlock(key);
     core.disk.lock(key, offset, length, 'shared', () => {

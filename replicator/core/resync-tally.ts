@@ -7,6 +7,8 @@ export class ResyncTally {
   copiedBlocks = 0;
   /** Bytes of data in them. */
   payloadBytes = 0;
+  /** Packets that asked for blocks. */
+  requests = 0;
   /** Blocks whose hashes were equal on both nodes. */
   equalBlocks = 0;
 
@@ -15,8 +17,13 @@ export class ResyncTally {
     this.payloadBytes += payload?.byteLength ?? 0;
   }
 
-  facts(): { readonly copiedBlocks: number; readonly payloadBytes: number; readonly equalBlocks: number } {
-    const { copiedBlocks, payloadBytes, equalBlocks } = this;
-    return { copiedBlocks, payloadBytes, equalBlocks };
+  facts(): {
+    readonly copiedBlocks: number;
+    readonly payloadBytes: number;
+    readonly equalBlocks: number;
+    readonly requests: number;
+  } {
+    const { copiedBlocks, payloadBytes, equalBlocks, requests } = this;
+    return { copiedBlocks, payloadBytes, equalBlocks, requests };
   }
 }

@@ -7,9 +7,10 @@
  * write that arrives before the answer: that write is part of what the source hashed, and overwrites here what it
  * overwrote there, so that blocks equal without it are equal with it.
  */
-import { blocksIn, blocksTouched, bytesOf, withoutRun } from './blocks.ts';
+import { blocksIn, blocksTouched, bytesOf, spanOf, withoutRun, withoutRuns } from './blocks.ts';
 import type { Core } from './core.ts';
-import type { BlockRun, Payload } from './packet.ts';
+import type { DiskOutcome } from './event.ts';
+import type { BlockRun, Packet, Payload } from './packet.ts';
 import type { ProgressMeter } from './progress-meter.ts';
 import { ResyncTally } from './resync-tally.ts';
 import { UnreadableBlocks } from './unreadable-blocks.ts';
@@ -18,6 +19,10 @@ import { blockBytes } from './vocabulary.ts';
 
 const maxRequestBlocks = 256;
 const maxRequests = 256;
+/** Marks that lie apart are asked for together while they span no more than this many times what is asked for. */
+const spanFactor = 16;
+/** Longer runs are asked for alone: their data is read in one piece. */
+const shortRunBlocks = 16;
 const flushAfterBytes = 32 * 1024 * 1024;
 const flushAfterMs = 2_000;
 /** What the source could not read is asked for again after this long, and twice as long each further time. */
@@ -25,7 +30,9 @@ const retryMsMin = 1_000;
 const retryMsMax = 60_000;
 
 interface Request {
-  readonly run: BlockRun;
+  /** Ascending. */
+  readonly runs: readonly BlockRun[];
+  readonly blocks: number;
   /** Client writes of this node (a Primary that is a target) that wait for the range. */
   readonly waiting: (() => void)[];
   /** What the source has not answered, ascending. */
@@ -90,10 +97,9 @@ export class ResyncTarget {
       this.#outstandingBytes < core.pace.windowBytes
     ) {
       const blocks = Math.min(core.pace.requestBlocks, this.#blocksMax);
-      const run = core.outOfSync.bits.nextRun(this.#cursor, blocks);
-      if (run === null) break;
-      this.#cursor = run.first + run.count;
-      this.#request(run);
+      const runs = this.#nextRuns(blocks);
+      if (runs.length === 0) break;
+      this.#request(runs);
     }
     if (this.#flushing) return;
     const idle = this.#requests.size === 0;
@@ -108,6 +114,29 @@ export class ResyncTarget {
       this.#hasFailed = false;
       if (core.hasDisk) this.pump();
     }
+  }
+
+  /** At most so many blocks from the cursor on, which moves behind them; several runs where each is short. */
+  #nextRuns(blocks: number): readonly BlockRun[] {
+    const { bits } = this.#core.outOfSync;
+    const runs: BlockRun[] = [];
+    let start = 0;
+    for (let left = blocks; left > 0;) {
+      const run = bits.nextRun(this.#cursor, left);
+      if (run === null) break;
+      if (runs.length === 0) start = run.first;
+      else if (run.count > shortRunBlocks || run.first + run.count - start > spanFactor * blocks) break;
+      runs.push(run);
+      this.#cursor = run.first + run.count;
+      left -= run.count;
+      if (!this.#gathers || run.count > shortRunBlocks) break;
+    }
+    return runs;
+  }
+
+  /** Not with hashes, which are for whole extents; nor when a bad block among them is looked for. */
+  get #gathers(): boolean {
+    return !this.#comparesHashes && this.#blocksMax === maxRequestBlocks;
   }
 
   get #mayAsk(): boolean {
@@ -144,14 +173,17 @@ export class ResyncTarget {
     this.#retryMs = Math.min(retryMsMax, 2 * this.#retryMs);
   }
 
-  #request(run: BlockRun): void {
+  #request(runs: readonly BlockRun[]): void {
     const core = this.#core;
     const id = core.out.newId();
-    const { offset, length } = bytesOf(run, core.options.sizeBytes);
-    const request = { run, waiting: [], due: [run], writing: 0, hashed: false };
+    const blocks = blocksIn(runs);
+    const request = { runs, blocks, waiting: [], due: runs, writing: 0, hashed: false };
     this.#requests.set(id, request);
-    this.#outstandingBytes += run.count * blockBytes;
-    core.pace.onRequested(length);
+    this.tally.requests++;
+    this.#outstandingBytes += blocks * blockBytes;
+    core.pace.onRequested(blocks * blockBytes);
+    if (runs.length > 1) return core.send({ kind: 'scatteredRequest', id, runs });
+    const { offset, length } = bytesOf(spanOf(runs), core.options.sizeBytes);
     if (this.#comparesHashes) return this.#sendHashes(id, request, offset, length);
     core.send({ kind: 'resyncRequest', id, offset, length });
   }
@@ -198,14 +230,46 @@ export class ResyncTarget {
       if (this.#state === 'ended' || !core.hasDisk) return core.disk.unlock(key);
       core.disk.write(key, zero ? 'zeroes' : 'write', offset, length, payload, false, (outcome) => {
         core.disk.unlock(key);
-        if (this.#state === 'ended') return;
-        if (outcome === 'failed') return core.disks.fail('a resync write to the backing device failed');
-        this.#written.push(run);
-        this.#writtenBytes += length;
-        request.writing--;
-        this.#releaseIfDone(id, request);
+        this.#onWritten(id, request, [run], outcome);
       });
     });
+  }
+
+  onScatteredData(packet: Extract<Packet, { kind: 'scatteredData' }>, payload: Payload | null): void {
+    const core = this.#core;
+    if (this.#state !== 'running') return;
+    const { id, runs, zero } = packet;
+    const request = this.#requests.get(id);
+    const due = request === undefined || runs.length === 0 ? null : withoutRuns(request.due, runs);
+    const ranges = runs.map((run) => bytesOf(run, core.options.sizeBytes));
+    const length = ranges.reduce((sum, range) => sum + range.length, 0);
+    if (request === undefined || due === null || packet.length !== length)
+      return core.session.breakProtocol(`resync data for ${runs.length} runs, which were not asked for`);
+    if (!zero && payload?.byteLength !== length)
+      return core.session.breakProtocol('resync data of the wrong length');
+    this.#noteAnswer(runs, payload?.byteLength ?? 0);
+    if (zero) core.pace.onHole(length);
+    request.due = due;
+    request.writing++;
+    this.tally.copied(length, payload);
+    const key = core.out.newId();
+    const span = bytesOf(spanOf(runs), core.options.sizeBytes);
+    core.disk.lock(key, span.offset, span.length, 'exclusive', () => {
+      if (this.#state === 'ended' || !core.hasDisk) return core.disk.unlock(key);
+      core.disk.writeRanges(key, zero ? 'zeroes' : 'write', ranges, payload, (outcome) => {
+        core.disk.unlock(key);
+        this.#onWritten(id, request, runs, outcome);
+      });
+    });
+  }
+
+  #onWritten(id: number, request: Request, runs: readonly BlockRun[], outcome: DiskOutcome): void {
+    if (this.#state === 'ended') return;
+    if (outcome === 'failed') return this.#core.disks.fail('a resync write to the backing device failed');
+    this.#written.push(...runs);
+    this.#writtenBytes += blocksIn(runs) * blockBytes;
+    request.writing--;
+    this.#releaseIfDone(id, request);
   }
 
   onSame(id: number, runs: readonly BlockRun[]): void {
@@ -245,14 +309,14 @@ export class ResyncTarget {
     const request = this.#requests.get(id);
     if (request === undefined) return;
     this.#core.watchdog.onSign();
-    this.#unreadable.add(request.run);
+    for (const run of request.runs) this.#unreadable.add(run);
     this.#hasFailed = true;
     this.#release(id, request);
   }
 
   #release(id: number, request: Request): void {
     this.#requests.delete(id);
-    this.#outstandingBytes -= request.run.count * blockBytes;
+    this.#outstandingBytes -= request.blocks * blockBytes;
     for (const then of request.waiting) then();
     this.pump();
   }
@@ -285,13 +349,13 @@ export class ResyncTarget {
 
   /** Whether the range is being fetched: the data on its way must not land on a newer write of this node. */
   isRequested(offset: number, length: number): boolean {
-    for (const { run } of this.#requests.values()) if (overlaps(run, offset, length)) return true;
+    for (const { runs } of this.#requests.values()) if (overlaps(runs, offset, length)) return true;
     return false;
   }
 
   whenIdle(offset: number, length: number, then: () => void): void {
-    for (const { run, waiting } of this.#requests.values()) {
-      if (overlaps(run, offset, length)) {
+    for (const { runs, waiting } of this.#requests.values()) {
+      if (overlaps(runs, offset, length)) {
         waiting.push(then);
         return;
       }
@@ -322,9 +386,11 @@ export class ResyncTarget {
   }
 }
 
-function overlaps(run: BlockRun, offset: number, length: number): boolean {
-  const from = run.first * blockBytes;
-  return offset < from + run.count * blockBytes && from < offset + length;
+function overlaps(runs: readonly BlockRun[], offset: number, length: number): boolean {
+  const touched = blocksTouched(offset, length);
+  const meets = (run: BlockRun): boolean =>
+    touched.first < run.first + run.count && run.first < touched.first + touched.count;
+  return meets(spanOf(runs)) && (runs.length === 1 || runs.some(meets));
 }
 
 function sortRuns(runs: readonly BlockRun[]): readonly BlockRun[] {

@@ -356,6 +356,12 @@ export class Session {
       case 'resyncRequest':
         if (phase.kind === 'syncSource') phase.sync.onRequest(packet.id, packet.offset, packet.length);
         return;
+      case 'scatteredRequest':
+        if (phase.kind === 'syncSource') phase.sync.onScatteredRequest(packet.id, packet.runs);
+        return;
+      case 'scatteredData':
+        if (phase.kind === 'syncTarget') phase.sync.onScatteredData(packet, payload);
+        return;
       case 'digestRequest':
         if (phase.kind === 'syncSource')
           phase.sync.onDigestRequest(packet.id, packet.offset, packet.length, payload);

@@ -11,9 +11,10 @@ import { close, fstat, ftruncate } from 'node:fs';
 import type { Stats } from 'node:fs';
 import type { AllocationExtent } from '../../nbd/block-device.ts';
 import { allocationExtents, isHoleWalk } from './allocation-map.ts';
-import type { SeekWalk } from './allocation-map.ts';
+import type { SeekQuestion, SeekWalk } from './allocation-map.ts';
 import { zeroRange } from './backing-growth.ts';
 import type { FileIo, IoDone } from './file-io.ts';
+import { KnownData } from './known-data.ts';
 import { blockDeviceBytes } from './libc.ts';
 import type { Allocation } from './libc.ts';
 import { PoolShare } from './pool-share.ts';
@@ -67,6 +68,7 @@ export class BackingStore {
   readonly #quickAllocation: QuickPath;
   readonly #quickSeeks: QuickPath;
   readonly #unsupported = new Set<Allocation>();
+  readonly #knownData = new KnownData();
   #sizeBytes: number;
   #readsCached: boolean;
   #failure: Error | null = null;
@@ -125,27 +127,28 @@ export class BackingStore {
     done: (error: Error | null, data: Uint8Array | null) => void,
   ): void {
     this.#assertRange(offset, lengthBytes);
-    const refusal = this.#refusal();
-    if (refusal !== null) {
-      done(refusal, null);
-      return;
-    }
     const data = Buffer.allocUnsafe(lengthBytes);
+    this.readInto(offset, data, (error) => done(error, error === null ? data : null));
+  }
+
+  /** Fills `data`. */
+  readInto(offset: number, data: Uint8Array, done: StoreDone): void {
+    const lengthBytes = data.byteLength;
+    this.#assertRange(offset, lengthBytes);
+    if (this.#isRefused(done)) return;
     let cached = 0;
     if (lengthBytes <= quickReadBytesMax) {
       if (this.#inMemory && this.#quickReads.isOpen()) {
-        const error = attempt(() => this.#quickReads.run(() => this.#io.readNow(this.#fd, data, offset)));
-        done(error, error === null ? data : null);
+        done(attempt(() => this.#quickReads.run(() => this.#io.readNow(this.#fd, data, offset))));
         return;
       }
       if (this.#readsCached) cached = this.#readCached(data, offset);
       if (cached === lengthBytes) {
-        done(null, data);
+        done(null);
         return;
       }
     }
-    const finish = this.#counted((error: Error | null) => done(error, error === null ? data : null));
-    this.#io.read(this.#fd, data.subarray(cached), offset + cached, finish);
+    this.#io.read(this.#fd, data.subarray(cached), offset + cached, this.#counted(done));
   }
 
   /**
@@ -208,6 +211,10 @@ export class BackingStore {
   ): void {
     this.#assertRange(offset, lengthBytes);
     const allData = [{ lengthBytes, hole: false, zero: false }];
+    if (this.#refusal() === null && this.#knownData.covers(offset, lengthBytes)) {
+      done(null, allData);
+      return;
+    }
     this.#walk(allocationExtents(offset, lengthBytes, maxExtents), allData, (error, extents) =>
       done(error, extents ?? []),
     );
@@ -216,6 +223,10 @@ export class BackingStore {
   /** Whether nothing of the range is allocated, so that it reads as zeroes. False when in doubt. */
   isHole(offset: number, lengthBytes: number, done: (error: Error | null, hole: boolean) => void): void {
     this.#assertRange(offset, lengthBytes);
+    if (this.#refusal() === null && this.#knownData.covers(offset, 1)) {
+      done(null, false);
+      return;
+    }
     this.#walk(isHoleWalk(offset, lengthBytes), false, (error, hole) => done(error, hole ?? false));
   }
 
@@ -231,6 +242,7 @@ export class BackingStore {
       return;
     }
     const finish = this.#counted((error: Error | null) => {
+      this.#knownData.forget();
       if (error === null) this.#sizeBytes = sizeBytes;
       done(error);
     });
@@ -325,7 +337,9 @@ export class BackingStore {
       next(null, false);
       return;
     }
+    this.#knownData.forget();
     const answer = (error: Error | null): void => {
+      this.#knownData.forget();
       if (error !== null && this.#isUnsupported(error)) {
         this.#unsupported.add(how);
         next(null, false);
@@ -388,7 +402,9 @@ export class BackingStore {
         result = this.#quickSeeks.run(() => {
           let turn = walk.next();
           while (turn.done !== true) {
-            turn = walk.next(this.#io.seekNow(this.#fd, turn.value.offset, turn.value.target));
+            const found = this.#io.seekNow(this.#fd, turn.value.offset, turn.value.target);
+            this.#noteFound(turn.value, found, this.#knownData.age);
+            turn = walk.next(found);
           }
           return turn.value;
         });
@@ -406,11 +422,20 @@ export class BackingStore {
       done(null, turn.value);
       return;
     }
+    const { age } = this.#knownData;
     const answer = this.#counted((error: Error | null, found: number | null) => {
-      if (error === null) this.#walkPooled(walk, walk.next(found), done);
-      else done(error, null);
+      if (error !== null) {
+        done(error, null);
+        return;
+      }
+      this.#noteFound(turn.value, found, age);
+      this.#walkPooled(walk, walk.next(found), done);
     });
     this.#io.seek(this.#fd, turn.value.offset, turn.value.target, answer);
+  }
+
+  #noteFound({ offset, target }: SeekQuestion, found: number | null, age: number): void {
+    if (target === 'hole' && found !== null) this.#knownData.learn(offset, found, age);
   }
 
   /** On this thread; an error fails the store. */

@@ -304,6 +304,10 @@ class Driver implements ResourceNode {
         );
       case 'readLocal':
         return this.#io.read(effect.id, effect.offset, effect.length, effect.wantHole);
+      case 'readRanges':
+        return this.#io.readRanges(effect.id, effect.ranges);
+      case 'writeRanges':
+        return this.#io.writeRanges(effect.id, effect.op, effect.ranges, asBytes(effect.payload));
       case 'digestLocal':
         return this.#io.digest(effect.id, effect.offset, effect.length);
       case 'flushLocal':

@@ -6,6 +6,7 @@
 import { getSystemErrorName } from 'node:util';
 import koffi from 'koffi';
 import type { KoffiFunc } from 'koffi';
+import { BoundedCalls } from './bounded-calls.ts';
 
 /** `null`: the libraries already in the process, so glibc and musl are both found under the right name. */
 const libc = koffi.load(null);
@@ -45,6 +46,9 @@ const RWF_NOWAIT = 8;
 const BLKGETSIZE64 = 0x80081272;
 
 const maxAttributeBytes = 4096;
+
+/** koffi throws from 256 calls at a time on (`max_async_calls`), and the thread pool runs a few at a time anyway. */
+const offThread = new BoundedCalls(64);
 
 /** A failed system call; `code` is the name of its errno ("EIO"), as in Node's own file system errors. */
 export class SystemCallError extends Error {
@@ -94,13 +98,16 @@ export function fallocate(
   length: number,
   done: (error: SystemCallError | null) => void,
 ): void {
-  fallocateCall.async(fd, allocationModes[how], offset, length, (failure: Error | null, result) => {
-    // First of all: errno is the call's only until anything else runs.
-    const code = result === 0 ? null : lastErrorCode();
-    if (failure !== null) done(new SystemCallError(`fallocate ${how}: ${failure.message}`, 'EIO'));
-    else if (code === 'EINTR') fallocate(fd, how, offset, length, done);
-    else done(code === null ? null : new SystemCallError(`fallocate ${how}`, code));
-  });
+  offThread.run((ended) =>
+    fallocateCall.async(fd, allocationModes[how], offset, length, (failure: Error | null, result) => {
+      // First of all: errno is the call's only until anything else runs.
+      const code = result === 0 ? null : lastErrorCode();
+      ended();
+      if (failure !== null) done(new SystemCallError(`fallocate ${how}: ${failure.message}`, 'EIO'));
+      else if (code === 'EINTR') fallocate(fd, how, offset, length, done);
+      else done(code === null ? null : new SystemCallError(`fallocate ${how}`, code));
+    }),
+  );
 }
 
 export type SeekTarget = 'data' | 'hole';
@@ -124,14 +131,17 @@ export function seek(
   target: SeekTarget,
   done: (error: SystemCallError | null, found: number | null) => void,
 ): void {
-  lseekCall.async(fd, offset, whenceOf(target), (failure: Error | null, result) => {
-    const found = Number(result);
-    const code = found >= 0 ? null : lastErrorCode();
-    if (failure !== null) done(new SystemCallError(`lseek ${target}: ${failure.message}`, 'EIO'), null);
-    else if (code === null) done(null, found);
-    else if (code === 'ENXIO') done(null, null);
-    else done(new SystemCallError(`lseek ${target}`, code), null);
-  });
+  offThread.run((ended) =>
+    lseekCall.async(fd, offset, whenceOf(target), (failure: Error | null, result) => {
+      const found = Number(result);
+      const code = found >= 0 ? null : lastErrorCode();
+      ended();
+      if (failure !== null) done(new SystemCallError(`lseek ${target}: ${failure.message}`, 'EIO'), null);
+      else if (code === null) done(null, found);
+      else if (code === 'ENXIO') done(null, null);
+      else done(new SystemCallError(`lseek ${target}`, code), null);
+    }),
+  );
 }
 
 /** Null when the file has no such attribute. Throws SystemCallError; ENOTSUP where there are no attributes. */

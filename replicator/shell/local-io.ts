@@ -1,9 +1,11 @@
 /** The core's local reads, writes and flushes on the backing store, and their answers as events. */
-import type { DiskGrowth, Event } from '../core/event.ts';
+import type { ByteRange } from '../core/blocks.ts';
+import type { DiskGrowth, Event, RangesFound } from '../core/event.ts';
 import type { MirrorOp } from '../core/packet.ts';
 import { blockBytes } from '../core/vocabulary.ts';
 import { BackingTooSmall } from './backing-store.ts';
 import type { BackingStore } from './backing-store.ts';
+import { readRanges, writeRanges } from './scattered-io.ts';
 import { DigestQueue } from './block-digests.ts';
 
 export class LocalIo {
@@ -62,6 +64,24 @@ export class LocalIo {
         return this.#post({ kind: 'localRead', id, payload: null, hole: true, holeBytes });
       readData(Math.min(length, Math.ceil(blocks) * blockBytes));
     });
+  }
+
+  readRanges(id: number, ranges: readonly ByteRange[]): void {
+    const answer = (found: RangesFound | null): void => this.#post({ kind: 'localRangesRead', id, found });
+    if (this.#store === null) answer(null);
+    else readRanges(this.#store, ranges, answer);
+  }
+
+  writeRanges(
+    id: number,
+    op: 'write' | 'zeroes',
+    ranges: readonly ByteRange[],
+    data: Uint8Array | null,
+  ): void {
+    const answer = (error: Error | null): void =>
+      this.#post({ kind: 'localWritten', id, outcome: error === null ? 'ok' : 'failed' });
+    if (this.#store === null || (op === 'write' && data === null)) answer(gone);
+    else writeRanges(this.#store, ranges, data, answer);
   }
 
   digest(id: number, offset: number, length: number): void {

@@ -102,6 +102,8 @@ export const packetTypes: Readonly<Record<PacketKind, number>> = {
   giveUpReply: 0x45,
   giveUpEnded: 0x46,
   resyncLimit: 0x50,
+  scatteredRequest: 0x51,
+  scatteredData: 0x52,
   grow: 0x58,
   grown: 0x59,
 };

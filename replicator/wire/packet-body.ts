@@ -1,8 +1,8 @@
 /** The body of every packet kind: its bounds, how it is written, how it is read. One entry per kind, none missing. */
 import { maxHistory } from '../core/metadata.ts';
-import type { Packet, PacketKind } from '../core/packet.ts';
-import { digestsBytes } from '../core/blocks.ts';
-import { digestBytes, maxPayloadBytes } from '../core/vocabulary.ts';
+import type { BlockRun, Packet, PacketKind } from '../core/packet.ts';
+import { blocksIn, digestsBytes } from '../core/blocks.ts';
+import { blockBytes, digestBytes, maxPayloadBytes } from '../core/vocabulary.ts';
 import type { ByteReader } from './byte-reader.ts';
 import type { ByteWriter } from './byte-writer.ts';
 import { maxRuleBytes, maxRunsPerPacket } from './constants.ts';
@@ -38,6 +38,13 @@ function exactly(bytes: number): { bodyBytesMin: number; bodyBytesMax: number; p
 
 const maxDigestsBytes = digestsBytes(maxPayloadBytes);
 const bitmapBytesMax = 1 + fields.runsBytesMax(maxRunsPerPacket);
+/** Of the runs in one packet that lie apart: no more than their data has room for in a payload. */
+const maxScatteredBlocks = maxPayloadBytes / blockBytes;
+const scatteredBounds = {
+  bodyBytesMin: 9,
+  bodyBytesMax: 8 + fields.runsBytesMax(maxScatteredBlocks),
+  payloadBytesMax: 0,
+};
 const lineageBounds = {
   bodyBytesMin: 8 + fields.generationsBytesMax(0),
   bodyBytesMax: 8 + fields.generationsBytesMax(maxHistory),
@@ -102,6 +109,38 @@ export const packetBodies: { readonly [Kind in PacketKind]: PacketBody<Kind> } =
       const zero = reader.bool('zero');
       checkPayload(reader, zero ? 0 : length, payloadLength);
       return { kind: 'resyncData', id, offset, length, zero };
+    },
+  },
+  scatteredRequest: {
+    ...scatteredBounds,
+    bodyBytes: (packet) => 8 + fields.runsBytesMax(packet.runs.length),
+    write(writer, packet) {
+      writer.u64(packet.id);
+      fields.writeAscendingRuns(writer, packet.runs);
+    },
+    read(reader) {
+      const id = reader.u64('id');
+      return { kind: 'scatteredRequest', id, runs: readScattered(reader) };
+    },
+  },
+  scatteredData: {
+    bodyBytesMin: scatteredBounds.bodyBytesMin + 9,
+    bodyBytesMax: scatteredBounds.bodyBytesMax + 9,
+    payloadBytesMax: maxPayloadBytes,
+    bodyBytes: (packet) => 17 + fields.runsBytesMax(packet.runs.length),
+    payloadBytes: (packet) => (packet.zero ? 0 : packet.length),
+    write(writer, packet) {
+      writer.u64(packet.id);
+      writer.u64(packet.length);
+      writer.bool(packet.zero);
+      fields.writeAscendingRuns(writer, packet.runs);
+    },
+    read(reader, payloadLength) {
+      const id = reader.u64('id');
+      const length = readLength(reader, 0, maxPayloadBytes);
+      const zero = reader.bool('zero');
+      checkPayload(reader, zero ? 0 : length, payloadLength);
+      return { kind: 'scatteredData', id, runs: readScattered(reader), length, zero };
     },
   },
   digestRequest: {
@@ -476,6 +515,15 @@ function numbered<Kind extends PacketKind>(
     write: (writer, from) => writer.u64(value(from)),
     read: (reader) => packet(reader.u64(field)),
   };
+}
+
+/** One block at least, and no more than a payload holds. */
+function readScattered(reader: ByteReader): readonly BlockRun[] {
+  const runs = fields.readAscendingRuns(reader);
+  const blocks = blocksIn(runs);
+  if (blocks === 0 || blocks > maxScatteredBlocks)
+    throw reader.error('runs', `are ${blocks} blocks, not 1 to ${maxScatteredBlocks}`);
+  return runs;
 }
 
 interface Lineage {

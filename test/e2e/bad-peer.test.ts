@@ -209,6 +209,16 @@ const uncalledFor: readonly (readonly [string, Packet, Buffer?])[] = [
   ['resyncData of a hole', { kind: 'resyncData', id: 3, offset: 0, length: sizeBytes, zero: true }],
   ['resyncRequest', { kind: 'resyncRequest', id: 3, offset: 0, length: 4096 }],
   ['resyncRequest beyond the end', { kind: 'resyncRequest', id: 3, offset: sizeBytes, length: 2 ** 25 }],
+  ['scatteredRequest', { kind: 'scatteredRequest', id: 3, runs: [{ first: 0, count: 1 }] }],
+  [
+    'scatteredRequest beyond the end',
+    { kind: 'scatteredRequest', id: 3, runs: [{ first: 2 ** 40, count: 7 }] },
+  ],
+  [
+    'scatteredData',
+    { kind: 'scatteredData', id: 3, runs: [{ first: 0, count: 1 }], length: 4096, zero: false },
+    Buffer.alloc(4096, 0xee),
+  ],
   ['resyncFailed', { kind: 'resyncFailed', id: 3 }],
   ['resyncStable', { kind: 'resyncStable', runs: [{ first: 0, count: deviceBlocks }] }],
   ['resyncStable beyond the end', { kind: 'resyncStable', runs: [{ first: 2 ** 40, count: 7 }] }],

@@ -21,6 +21,7 @@ import { describe } from './describe.ts';
 import type { Prng } from './prng.ts';
 import { sectorBytes, SimDigests, SimPayload } from './sim-disk.ts';
 import type { SimDisk } from './sim-disk.ts';
+import { onRanges } from './sim-ranges.ts';
 import type { SimMetadata } from './sim-metadata.ts';
 import type { Host, SimNetwork } from './sim-network.ts';
 import type { World } from './world.ts';
@@ -389,6 +390,9 @@ export class SimNode implements Host {
               this.#onPiece(effect.id, sectors, holeSectors),
             )
           : this.disk.read(effect.offset, effect.length, (sectors) => this.#onRead(effect.id, sectors));
+      case 'readRanges':
+      case 'writeRanges':
+        return onRanges(this.disk, effect, (event) => this.#tell(event));
       case 'digestLocal':
         return this.disk.read(effect.offset, effect.length, (sectors) => {
           const digests = sectors === null ? null : new SimDigests(sectors);

@@ -112,6 +112,8 @@ function scaled(packet: Packet, by: number): Packet {
     case 'resyncRequest':
     case 'resyncData':
       return { ...packet, offset: packet.offset * by, length: packet.length * by };
+    case 'scatteredData':
+      return { ...packet, length: packet.length * by };
     default:
       return packet;
   }

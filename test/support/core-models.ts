@@ -1,7 +1,9 @@
 /** Disk and metadata as test/support/two-cores.ts models them: plain arrays, and nothing happens by itself. */
-import type { DiskOutcome } from '../../replicator/core/event.ts';
+import type { ByteRange } from '../../replicator/core/blocks.ts';
+import type { Effect } from '../../replicator/core/effect.ts';
+import type { DiskOutcome, Event, RangesFound } from '../../replicator/core/event.ts';
 import type { ActiveRange, MetadataImage, Superblock, Transaction } from '../../replicator/core/metadata.ts';
-import type { BlockRun, Digests, MirrorOp, Payload } from '../../replicator/core/packet.ts';
+import type { BlockRun, Digests, MirrorOp, Packet, Payload } from '../../replicator/core/packet.ts';
 import { blockBytes, digestBytes } from '../../replicator/core/vocabulary.ts';
 
 /** One stamp per block. */
@@ -209,4 +211,58 @@ export class MetadataModel {
 
 function key(range: ActiveRange): string {
   return `${range.first}+${range.count}`;
+}
+
+/** Several ranges at once, and the event that answers. */
+export function onRanges(
+  disk: DiskModel,
+  effect: Extract<Effect, { kind: 'readRanges' | 'writeRanges' }>,
+): Event {
+  const { id } = effect;
+  return effect.kind === 'readRanges'
+    ? { kind: 'localRangesRead', id, found: rangesFound(disk, effect.ranges) }
+    : { kind: 'localWritten', id, outcome: writeRanges(disk, effect) };
+}
+
+function rangesFound(disk: DiskModel, ranges: readonly ByteRange[]): RangesFound | null {
+  const read = ranges.map(({ offset, length }) => disk.read(offset, length)?.values ?? null);
+  if (read.includes(null)) return null;
+  const isHole = read.map((values) => values?.every((stamp) => stamp === 0) ?? false);
+  const data = read.flatMap((values, at) => (isHole[at] === true ? [] : (values ?? [])));
+  return { isHole, payload: data.length === 0 ? null : new Stamps(data) };
+}
+
+function writeRanges(
+  disk: DiskModel,
+  { op, ranges, payload }: Extract<Effect, { kind: 'writeRanges' }>,
+): DiskOutcome {
+  let taken = 0;
+  for (const { offset, length } of ranges) {
+    const count = length / blockBytes;
+    const piece = payload instanceof Stamps ? new Stamps(payload.values.slice(taken, taken + count)) : null;
+    taken += count;
+    if (disk.write(op, offset, length, piece) === 'failed') return 'failed';
+  }
+  return 'ok';
+}
+
+/** What can be kept back: the disk's answers, a commit becoming durable, the core being told of it, a packet's arrival. */
+export type StepKind =
+  | 'write'
+  | 'read'
+  | 'digest'
+  | 'flush'
+  | 'commit'
+  | 'committed'
+  | 'linkUp'
+  | 'linkDown'
+  | 'probe'
+  | 'openDisk'
+  | 'growDisk'
+  | `packet:${Packet['kind']}`;
+
+/** The step of a packet's arrival; a resync's requests and answers are the same thing whether for one run or for many. */
+export function stepOf({ kind }: Packet): StepKind {
+  if (kind === 'scatteredRequest') return 'packet:resyncRequest';
+  return kind === 'scatteredData' ? 'packet:resyncData' : `packet:${kind}`;
 }

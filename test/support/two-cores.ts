@@ -17,26 +17,22 @@ import type { ClientLatency } from '../../replicator/core/resync-rate.ts';
 import { noLatency } from '../../replicator/core/resync-rate.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
 import { blockBytes, extentBytes } from '../../replicator/core/vocabulary.ts';
-import { DiskModel, MetadataModel, readAnswer, StampDigests, Stamps } from './core-models.ts';
+import {
+  DiskModel,
+  MetadataModel,
+  onRanges,
+  readAnswer,
+  StampDigests,
+  Stamps,
+  stepOf,
+} from './core-models.ts';
+import type { StepKind } from './core-models.ts';
+
+export type { StepKind } from './core-models.ts';
 
 export type Name = 'a' | 'b';
 export const names: readonly Name[] = ['a', 'b'];
 export const blocksPerExtent = extentBytes / blockBytes;
-
-/** What can be kept back: the disk's answers, a commit becoming durable, the core being told of it, a packet's arrival. */
-export type StepKind =
-  | 'write'
-  | 'read'
-  | 'digest'
-  | 'flush'
-  | 'commit'
-  | 'committed'
-  | 'linkUp'
-  | 'linkDown'
-  | 'probe'
-  | 'openDisk'
-  | 'growDisk'
-  | `packet:${Packet['kind']}`;
 
 interface Waiting {
   readonly kind: StepKind;
@@ -439,6 +435,11 @@ export class TwoCores {
           const answer = readAnswer(node.disk, effect);
           this.#tell(node, { kind: 'localRead', id: effect.id, ...answer });
         });
+      case 'readRanges':
+      case 'writeRanges':
+        return this.#later(node, effect.kind === 'readRanges' ? 'read' : 'write', null, () =>
+          this.#tell(node, onRanges(node.disk, effect)),
+        );
       case 'digestLocal':
         return this.#later(node, 'digest', null, () => {
           const stamps = node.disk.read(effect.offset, effect.length);
@@ -529,7 +530,7 @@ export class TwoCores {
     node.sent.push(packet);
     const peer = this.#nodes[other(node.name)];
     if (node.session !== session) return;
-    this.#later(peer, `packet:${packet.kind}`, `to ${peer.name}`, () => {
+    this.#later(peer, stepOf(packet), `to ${peer.name}`, () => {
       if (peer.session === session) this.#tell(peer, { kind: 'packet', session, packet, payload });
     });
   }

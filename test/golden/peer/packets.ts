@@ -116,6 +116,39 @@ const kinds: { readonly [Kind in PacketKind]: readonly GoldenPacket[] } = {
       packet: { kind: 'resyncData', id: 19, offset: 0, length: 1024 * 1024, zero: true },
     },
   ],
+  scatteredRequest: [
+    {
+      name: 'scatteredRequest',
+      packet: {
+        kind: 'scatteredRequest',
+        id: 25,
+        runs: [
+          { first: 3, count: 1 },
+          { first: 5, count: 2 },
+        ],
+      },
+    },
+  ],
+  scatteredData: [
+    {
+      name: 'scatteredData',
+      packet: {
+        kind: 'scatteredData',
+        id: 25,
+        runs: [
+          { first: 3, count: 1 },
+          { first: 5, count: 1 },
+        ],
+        length: 4,
+        zero: false,
+      },
+      payload: 'deadbeef',
+    },
+    {
+      name: 'scatteredData-zero',
+      packet: { kind: 'scatteredData', id: 25, runs: [{ first: 6, count: 1 }], length: 4096, zero: true },
+    },
+  ],
   digestRequest: [
     {
       name: 'digestRequest',

@@ -20,6 +20,7 @@ import { blocksPerExtent, names } from '../../support/two-cores.ts';
 function blocksSent(pair: TwoCores, name: Name, kind: 'resyncData' | 'resyncSame'): readonly number[] {
   const runsOf = (packet: Packet): readonly BlockRun[] => {
     if (packet.kind === 'resyncSame' && kind === 'resyncSame') return packet.runs;
+    if (packet.kind === 'scatteredData' && kind === 'resyncData') return packet.runs;
     if (packet.kind !== 'resyncData' || kind !== 'resyncData') return [];
     return [{ first: packet.offset / 4096, count: packet.length / 4096 }];
   };
@@ -188,8 +189,8 @@ const lies: readonly (readonly [string, ChecksumResync, BlockRun])[] = [
 for (const [what, policy, equal] of lies) {
   test(`said to be equal: ${what}: the session ends, and no bit is cleared`, (t) => {
     const pair = behind(policy);
-    const request = policy === 'never' ? 'resyncRequest' : 'digestRequest';
-    pair.hold(`packet:${request}`, 'a');
+    const request = policy === 'never' ? 'scatteredRequest' : 'digestRequest';
+    pair.hold(policy === 'never' ? 'packet:resyncRequest' : 'packet:digestRequest', 'a');
     pair.settle();
     const asked = pair.sent('b').find(({ kind }) => kind === request);
     const { connection } = pair.core('b');

@@ -26,7 +26,9 @@ function copied(pair: TwoCores, target: 'a' | 'b'): readonly number[] {
     .flatMap((packet) =>
       packet.kind === 'resyncRequest'
         ? Array.from({ length: packet.length / 4096 }, (_, i) => packet.offset / 4096 + i)
-        : [],
+        : packet.kind === 'scatteredRequest'
+          ? packet.runs.flatMap(({ first, count }) => Array.from({ length: count }, (_, i) => first + i))
+          : [],
     );
 }
 

@@ -151,6 +151,20 @@ test(
   '0000000000000018'.concat('0000000000002000', '0000000002000001'),
   'digestRequest.length',
 );
+test(body, 'scatteredRequest', '000000000000001900', 'scatteredRequest.runs');
+test(body, 'scatteredRequest', '00000000000000190100'.concat('814000'), 'scatteredRequest.runs');
+test(
+  body,
+  'scatteredData-zero',
+  '0000000000000019'.concat('0000000000001000', '00', '010601'),
+  'scatteredData.payload',
+);
+test(
+  body,
+  'scatteredData-zero',
+  '0000000000000019'.concat('0000000002000001', '01', '010601'),
+  'scatteredData.length',
+);
 test(body, 'resyncSame', '0000000000000018'.concat('010200'), 'resyncSame.runs');
 test(
   body,

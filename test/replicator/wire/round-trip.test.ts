@@ -26,14 +26,15 @@ const ascendingRuns = fc
   .array(fc.record({ gap: fc.nat({ max: 1 << 30 }), count: fc.integer({ min: 1, max: 1 << 20 }) }), {
     maxLength: 50,
   })
-  .map((pairs) => {
-    let end = 0;
-    return pairs.map(({ gap, count }) => {
-      const first = end + gap;
-      end = first + count;
-      return { first, count };
-    });
-  });
+  .map(ascending);
+
+/** Of no more blocks than a payload has room for. */
+const scatteredRuns = fc
+  .array(fc.record({ gap: fc.nat({ max: 1 << 20 }), count: fc.integer({ min: 1, max: 100 }) }), {
+    minLength: 1,
+    maxLength: 80,
+  })
+  .map(ascending);
 
 const arbitraries: Arbitraries = {
   state: fc.record({
@@ -65,6 +66,10 @@ const arbitraries: Arbitraries = {
   syncReady: fc.record({ kind: kind('syncReady') }),
   resyncRequest: fc.record({ kind: kind('resyncRequest'), id: number, offset, length }),
   resyncData: fc.record({ kind: kind('resyncData'), id: number, offset, length, zero: bool }),
+  scatteredRequest: fc.record({ kind: kind('scatteredRequest'), id: number, runs: scatteredRuns }),
+  scatteredData: fc.record({
+    ...{ kind: kind('scatteredData'), id: number, runs: scatteredRuns, length, zero: bool },
+  }),
   digestRequest: fc.record({ kind: kind('digestRequest'), id: number, offset, length }),
   resyncSame: fc.record({ kind: kind('resyncSame'), id: number, runs: ascendingRuns }),
   verifyStart: fc.record({ kind: kind('verifyStart') }),
@@ -142,11 +147,21 @@ const arbitraries: Arbitraries = {
 
 const packet: fc.Arbitrary<Packet> = fc.oneof(...Object.values<fc.Arbitrary<Packet>>(arbitraries));
 
+function ascending(pairs: readonly { gap: number; count: number }[]): { first: number; count: number }[] {
+  let end = 0;
+  return pairs.map(({ gap, count }) => {
+    const first = end + gap;
+    end = first + count;
+    return { first, count };
+  });
+}
+
 function payloadOf(of: Packet, byte: number): Buffer | null {
   switch (of.kind) {
     case 'write':
       return of.op === 'write' ? Buffer.alloc(of.length, byte) : null;
     case 'resyncData':
+    case 'scatteredData':
       return of.zero ? null : Buffer.alloc(of.length, byte);
     case 'readData':
       return Buffer.alloc(1 + byte, byte);

@@ -41,9 +41,11 @@ export const resyncBugs: readonly PlantedBug[] = [
     what: 'the target reports blocks when they are written',
     breaks: 'W12',
     file: 'resync-target.ts',
-    find: 'this.#written.push(run);',
-    replace: `this.#written.push(run);
-        core.send({ kind: 'resyncStable', runs: [run] });`,
+    find: 'this.#written.push(...runs);\n    this.#writtenBytes += blocksIn(runs) * blockBytes;\n    request.writing--;',
+    replace: `this.#written.push(...runs);
+    this.#writtenBytes += blocksIn(runs) * blockBytes;
+    request.writing--;
+    this.#core.send({ kind: 'resyncStable', runs });`,
     seedsMax: 40,
     checkers: ['unmarked-difference', 'identical'],
   },
@@ -53,7 +55,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     breaks: 'W12',
     file: 'resync-target.ts',
     find: 'this.#hasFailed = true;',
-    replace: `this.#written.push(request.run);
+    replace: `this.#written.push(...request.runs);
     this.#writtenBytes += 1;`,
     seedsMax: 1000,
     checkers: ['identical', 'read'],
@@ -172,7 +174,7 @@ export const resyncBugs: readonly PlantedBug[] = [
     what: 'a request of the resync that failed stays in the window',
     breaks: 'progress',
     file: 'resync-target.ts',
-    find: '    this.#outstandingBytes -= request.run.count * blockBytes;',
+    find: '    this.#outstandingBytes -= request.blocks * blockBytes;',
     replace: '',
     seedsMax: 20,
     checkers: ['liveness'],

@@ -1,0 +1,189 @@
+/**
+ * `npm run resync-bench`: what resync and verify of a pair give on this machine, beside its mirrored sequential writes: full,
+ * scattered, sparse and checksum resyncs, a verify, and a client's latency without and beside a resync. Processor time counts
+ * both nodes; machines are noisy, so compare within one run. `--only full,scattered` runs some of the rows.
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { connectNbd } from '../nbd/client.ts';
+import { BenchPair, type Usage } from './resync-bench/bench-pair.ts';
+import { fio, type Written } from './resync-bench/fio.ts';
+
+const mebibyte = 1024 * 1024;
+const blockBytes = 4096;
+const { values } = parseArgs({
+  options: {
+    dir: { type: 'string', default: tmpdir() },
+    ports: { type: 'string', default: '18780' },
+    /** Of the device, all of it written. */
+    mebibytes: { type: 'string', default: '2048' },
+    /** In which every second block is marked. */
+    scattered: { type: 'string', default: '512' },
+    seconds: { type: 'string', default: '3' },
+    rounds: { type: 'string', default: '3' },
+    only: { type: 'string', default: 'sequential,full,scattered,checksum,verify,beside,sparse' },
+  },
+});
+const size = Number(values.mebibytes);
+const scattered = Number(values.scattered);
+
+const directory = await mkdtemp(join(values.dir, 'lockstep-resync-'));
+const pair = await BenchPair.start(directory, `${size}MiB`, Number(values.ports)).catch(
+  async (error: unknown) => {
+    await rm(directory, { recursive: true, force: true });
+    throw error;
+  },
+);
+let mirrored = 0;
+const rows: Readonly<Record<string, () => Promise<void>>> = {
+  sequential,
+  full,
+  scattered: scatteredMarks,
+  checksum,
+  verify,
+  beside,
+  sparse,
+};
+try {
+  console.log(`pair on loopback, ${size} MiB, data under ${values.dir}`);
+  await fill();
+  for (const name of values.only.split(',')) {
+    const row = rows[name];
+    if (row === undefined) throw new Error(`--only: ${name} is none of ${Object.keys(rows).join(', ')}`);
+    await row();
+  }
+} catch (error) {
+  console.error(error);
+  process.exitCode = 1;
+} finally {
+  await pair.stop();
+  await rm(directory, { recursive: true, force: true });
+}
+
+async function fill(): Promise<void> {
+  const written = { rw: 'write', bs: '1M', iodepth: 4, size: `${size}M`, end_fsync: 1, refill_buffers: 1 };
+  await fio(pair.uri, written);
+}
+
+async function sequential(): Promise<void> {
+  let written: Written | null = null;
+  const usage = await pair.using(async () => {
+    written = await fio(pair.uri, { rw: 'write', bs: '1M', iodepth: 4, size: `${size}M` });
+  });
+  mirrored = ((written as Written | null)?.bytesPerSecond ?? 0) / mebibyte;
+  print('sequential mirrored writes of 1 MiB, queue 4', size, { ...usage, seconds: size / mirrored });
+}
+
+async function full(): Promise<void> {
+  const usage = await pair.using(invalidate);
+  print('full resync', size, usage, await requests(size));
+}
+
+async function scatteredMarks(): Promise<void> {
+  await pair.ask('beta', 'POST', '/disconnect');
+  await pair.until('alpha', ({ peers }) => peers[0]?.connection !== 'Connected');
+  const client = await connectNbd({ address: { path: pair.socketPath }, exportName: 'r0' });
+  const block = Buffer.alloc(blockBytes, 7);
+  let next = 0;
+  const writer = async (): Promise<void> => {
+    while (next < (scattered * mebibyte) / blockBytes) {
+      const at = next;
+      next += 2;
+      await client.write(at * blockBytes, block);
+    }
+  };
+  await Promise.all(Array.from({ length: 16 }, writer));
+  await client.flush();
+  await client.disconnect();
+  await pair.policies({ checksumResync: 'never' });
+  const usage = await pair.using(async () => {
+    await pair.ask('beta', 'POST', '/connect');
+    await pair.until('beta', ({ peers }) => peers[0]?.connection === 'Connected');
+    await pair.settled();
+  });
+  const marked = scattered / 2;
+  print(`resync of every second block of ${scattered} MiB`, marked, usage, await requests(marked));
+}
+
+async function checksum(): Promise<void> {
+  await pair.policies({ checksumResync: 'always' });
+  const usage = await pair.using(invalidate);
+  await pair.policies({ checksumResync: 'after-crash' });
+  print('checksum resync of equal copies', size, usage, await requests(size));
+}
+
+async function verify(): Promise<void> {
+  const usage = await pair.using(async () => {
+    await pair.ask('alpha', 'POST', '/verify', { action: 'start' });
+    await pair.until('alpha', ({ peers }) => peers[0]?.verify?.state === 'finished');
+  });
+  print('verify', size, usage);
+}
+
+/** Of a device with 64 MiB of data in it, and holes around them. */
+async function sparse(): Promise<void> {
+  const client = await connectNbd({ address: { path: pair.socketPath }, exportName: 'r0' });
+  for (let at = 0; at < size; at += 16) await client.trim(at * mebibyte, 16 * mebibyte);
+  for (let at = 0; at < size; at += size / 64) await client.write(at * mebibyte, Buffer.alloc(mebibyte, 5));
+  await client.disconnect();
+  const usage = await pair.using(invalidate);
+  const { payloadBytes = NaN } = await pair.lastResync();
+  const allocated = (await pair.allocatedBytes()) / mebibyte;
+  print(
+    'full resync with 64 MiB of data',
+    size,
+    usage,
+    `${payloadBytes / mebibyte} MiB sent, ${allocated.toFixed(0)} MiB allocated on the target`,
+  );
+}
+
+async function beside(): Promise<void> {
+  const without: Written[] = [];
+  const besides: Written[] = [];
+  const rates: number[] = [];
+  for (let round = 0; round < Number(values.rounds); round++) {
+    without.push(await client());
+    const before = performance.now();
+    await pair.ask('beta', 'POST', '/resync', { action: 'invalidate' });
+    besides.push(await client());
+    const sync = (await pair.status('beta')).peers[0]?.sync;
+    rates.push(sync ? sync.doneBytes / mebibyte / ((performance.now() - before) / 1000) : Infinity);
+    await pair.settled();
+  }
+  const show = (all: readonly Written[]): string =>
+    `${median(all.map(({ iops }) => iops)).toFixed(0)} IOPS, median ` +
+    `${median(all.map(({ medianUs }) => medianUs)).toFixed(0)} us, p99 ${median(all.map(({ p99Us }) => p99Us)).toFixed(0)} us`;
+  console.log(`4k random writes, queue 8: ${show(without)}`);
+  const rate = median(rates);
+  console.log(
+    `  beside a resync: ${show(besides)}; the resync: ${Number.isFinite(rate) ? `${rate.toFixed(0)} MiB/s` : 'over before the writes were'}`,
+  );
+}
+
+function client(): Promise<Written> {
+  const work = { rw: 'randwrite', bs: '4k', iodepth: 8, size: `${Math.min(512, size)}M` };
+  return fio(pair.uri, { ...work, time_based: 1, ramp_time: 3, runtime: values.seconds });
+}
+
+async function invalidate(): Promise<void> {
+  await pair.ask('beta', 'POST', '/resync', { action: 'invalidate' });
+  await pair.settled();
+}
+
+async function requests(mebibytes: number): Promise<string> {
+  const { requests = NaN } = await pair.lastResync();
+  return `${(requests / mebibytes).toFixed(2)} requests a MiB`;
+}
+
+function print(what: string, mebibytes: number, { seconds, cpuSeconds }: Usage, more = ''): void {
+  const rate = mebibytes / seconds;
+  const share = mirrored > 0 ? ` (${((100 * rate) / mirrored).toFixed(0)} % of mirrored writes)` : '';
+  const cpu = ((1000 * cpuSeconds) / mebibytes).toFixed(2);
+  console.log(`${what}: ${rate.toFixed(0)} MiB/s${share}, ${cpu} ms of CPU a MiB${more && `, ${more}`}`);
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN;
+}
