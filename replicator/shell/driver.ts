@@ -114,6 +114,8 @@ function newGeneration(): Generation {
   }
 }
 
+type LocalWrite = Extract<Effect, { kind: 'writeLocal' }>;
+
 interface BackingClaim {
   readonly identity: string;
   readonly binding: Binding;
@@ -133,6 +135,8 @@ class Driver implements ResourceNode {
   replicationPort = 0;
   #queue: Event[] = [];
   #running = false;
+  /** Writes of this turn that wait until its packets are on their way: the peer then works at the same time. */
+  #localWrites: LocalWrite[] = [];
   #nextCommand = 1;
   #ticker: NodeJS.Timeout | null = null;
   #state: 'running' | 'panicked' | 'stopped' = 'running';
@@ -294,14 +298,8 @@ class Driver implements ResourceNode {
     if (!this.#isRunning()) return;
     switch (effect.kind) {
       case 'writeLocal':
-        return this.#io.write(
-          effect.id,
-          effect.op,
-          effect.offset,
-          effect.length,
-          asBytes(effect.payload),
-          effect.noHole,
-        );
+        if (this.#core.isMirroring && this.#core.role === 'Primary') return this.#writeSoon(effect);
+        return this.#write(effect);
       case 'readLocal':
         return this.#io.read(effect.id, effect.offset, effect.length, effect.wantHole);
       case 'digestLocal':
@@ -326,7 +324,12 @@ class Driver implements ResourceNode {
       case 'publishState':
         return this.#link?.publishState(effect.state);
       case 'complete':
-        return this.device.complete(effect.id, effect.outcome, asBytes(effect.payload));
+        return this.device.complete(
+          effect.id,
+          effect.outcome,
+          asBytes(effect.payload),
+          effect.payloadFree,
+        );
       case 'commandDone': {
         const resolve = this.#commands.get(effect.id);
         this.#commands.delete(effect.id);
@@ -336,6 +339,7 @@ class Driver implements ResourceNode {
       case 'serveClients':
         return this.#hooks.serveClients(effect.serve);
       case 'closeDisk':
+        this.#writeAll();
         return this.#io.detach();
       case 'openDisk':
         void this.#openDisk().then((outcome) => this.#post({ kind: 'diskOpened', id: effect.id, outcome }));
@@ -355,6 +359,26 @@ class Driver implements ResourceNode {
       default:
         return effect satisfies never;
     }
+  }
+
+  /** At the end of the turn, once what it sends is with the network. */
+  #writeSoon(effect: LocalWrite): void {
+    if (this.#localWrites.push(effect) > 1) return;
+    process.nextTick(() => {
+      this.#link?.flush();
+      this.#writeAll();
+    });
+  }
+
+  #writeAll(): void {
+    const writes = this.#localWrites;
+    if (writes.length === 0) return;
+    this.#localWrites = [];
+    for (const effect of writes) if (this.#isRunning()) this.#write(effect);
+  }
+
+  #write({ id, op, offset, length, payload, noHole }: LocalWrite): void {
+    this.#io.write(id, op, offset, length, asBytes(payload), noHole);
   }
 
   async #openDisk(): Promise<DiskOpenOutcome> {

@@ -74,6 +74,8 @@ export class LinkConnection implements HandshakeConnection {
     if (chunks.length > 1) this.#socket.cork();
     for (const chunk of chunks) this.#socket.write(chunk);
     if (chunks.length > 1) this.#socket.uncork();
+    // Nothing left behind in the socket: the kernel has its own copy of all of it.
+    if (this.#socket.writableLength === 0) this.frames.reuse();
   }
 
   /** Send at the end of this turn: of the present input chunk if there is one, else of the running callback. */
