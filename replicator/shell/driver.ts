@@ -154,7 +154,14 @@ class Driver implements ResourceNode {
     this.#metadata = metadata;
     this.#claim = claim;
     this.#core = new Core(options.core, { newGeneration });
-    this.#io = new LocalIo(backing, (event) => this.#post(event));
+    this.#io = new LocalIo(
+      backing,
+      (event) => this.#post(event),
+      (data) => {
+        // On a Secondary this is all that is done with what came to be written.
+        if (this.#core.role === 'Secondary') this.#link?.recycle(data);
+      },
+    );
     this.device = new CoreDevice(this.#core, this.#io, (event) => this.#post(event));
     this.#link = options.replication === null ? null : this.#createLink(options.replication);
   }
@@ -171,11 +178,13 @@ class Driver implements ResourceNode {
       connectIntervalMs: replication.connectIntervalMs,
       probeTimeoutMs: replication.probeTimeoutMs,
       handshakeTimeoutMs,
+      receiveInto: this.#options.receiveInto,
       hooks: {
         onLinkUp: (session) => this.#post({ kind: 'linkUp', session }),
         onLinkDown: (session, why, detail) => this.#post({ kind: 'linkDown', session, why, detail }),
         onLinkRefused: (detail) => this.#post({ kind: 'linkRefused', detail }),
         onPacket: (session, packet, payload) => this.#post({ kind: 'packet', session, packet, payload }),
+        arePayloadsSettled: () => this.#core.peerWrites.size === 0 && this.#core.inbound.size === 0,
         onDrain: () => undefined,
       },
     });
