@@ -17,6 +17,12 @@ export type DeviceError = 'EIO' | 'ENOSPC' | 'EPERM' | 'EINVAL' | 'ENOTSUP' | 'E
 export type Done = (error: DeviceError | null) => void;
 
 /**
+ * Called exactly once per write. `dataFree`: nothing of the device will look at the data any more, so that its memory may
+ * be written again. Whoever does not know leaves it out.
+ */
+export type WriteDone = (error: DeviceError | null, dataFree?: boolean) => void;
+
+/**
  * Called exactly once per read. On success `data` has exactly the requested length. It belongs to the
  * caller until it has been sent; the device does not touch it again.
  */
@@ -54,10 +60,10 @@ export interface BlockDevice {
   read(offsetBytes: number, lengthBytes: number, done: ReadDone): void;
 
   /**
-   * `data` is handed over: the caller never changes its bytes again, the device may keep the view
-   * (for the peer link) even after `done`.
+   * `data` is handed over: the caller never changes its bytes again before `done` has said that they are free. The
+   * device may keep the view (for the peer link) even after `done` otherwise.
    */
-  write(offsetBytes: number, data: Uint8Array, options: WriteOptions, done: Done): void;
+  write(offsetBytes: number, data: Uint8Array, options: WriteOptions, done: WriteDone): void;
 
   /** Everything whose `done` was called before this call is on stable storage of every participating replica. */
   flush(done: Done): void;

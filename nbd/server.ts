@@ -4,6 +4,7 @@ import type { Server, Socket } from 'node:net';
 import type { ExportSource } from './export.ts';
 import { defaultLimits } from './limits.ts';
 import type { NbdLimits } from './limits.ts';
+import { ReceivePool } from './receive-buffers.ts';
 import { Session } from './session.ts';
 import type { NbdLog, SessionHost } from './session.ts';
 import { createStartTls } from './tls.ts';
@@ -48,6 +49,8 @@ export function createNbdServer(options: NbdServerOptions): NbdServer {
 }
 
 const KEEP_ALIVE_MS = 60_000;
+/** What an export's connections have been received into and nobody uses just now; the rest is given back. */
+const receivePoolBytes = 8 * 1024 * 1024;
 
 class ListeningServer implements NbdServer {
   readonly #limits: NbdLimits;
@@ -75,6 +78,7 @@ class ListeningServer implements NbdServer {
       },
       startTls: tls === undefined ? null : createStartTls(tls),
       limits: this.#limits,
+      receivePool: new ReceivePool(receivePoolBytes),
       log: this.#log,
       transmissionBegan: (session) => {
         this.#handshaking.delete(session);
@@ -148,7 +152,11 @@ class ListeningServer implements NbdServer {
 
   #createListener(): Server {
     // Half-open, so that a client that has shut down its sending side still gets its replies.
-    const listener = createServer({ allowHalfOpen: true, noDelay: true, keepAlive: true });
+    const listener = createServer({
+      ...{ allowHalfOpen: true, noDelay: true, keepAlive: true },
+      // Nothing is read before the session has said where to.
+      pauseOnConnect: true,
+    });
     listener.on('connection', (socket) => {
       this.#accept(socket);
     });

@@ -8,6 +8,8 @@ import type { HandshakeEnvironment } from './handshake.ts';
 import { HandshakeIntake } from './handshake-intake.ts';
 import type { NbdLimits } from './limits.ts';
 import { NbdProtocolError } from './protocol-error.ts';
+import type { ReceiveBuffer, ReceivePool } from './receive-buffers.ts';
+import { receiveInto } from './receive-socket.ts';
 import { ReplyBuffer } from './reply-buffer.ts';
 import type { StartTls } from './tls.ts';
 import { TransmissionIntake } from './transmission-intake.ts';
@@ -19,6 +21,8 @@ export interface SessionHost {
   /** Null exactly when `environment.tls` is 'off'. */
   readonly startTls: StartTls | null;
   readonly limits: NbdLimits;
+  /** Shared by all sessions. */
+  readonly receivePool: ReceivePool;
   readonly log: NbdLog;
   /** The handshake is over and the client uses an export. */
   transmissionBegan(session: Session): void;
@@ -39,10 +43,21 @@ type Phase =
   | { readonly kind: 'lingering' }
   | { readonly kind: 'closed' };
 
+/** A handshake is short. Thousands of connections may be in theirs. */
+const handshakeBufferBytes = 16 * 1024;
+const transmissionBufferBytes = 256 * 1024;
+/** With less room than this the next bytes go to another buffer: as much as Node reads at once otherwise. */
+const receiveBytesMin = 64 * 1024;
+
 export class Session {
   readonly #host: SessionHost;
   readonly #queue = new ByteQueue();
   readonly #replies = new ReplyBuffer();
+  /** Being received into up to `#filled`, and retained for that; null where Node's own buffers are used (TLS). */
+  #filling: ReceiveBuffer | null = null;
+  #filled = 0;
+  /** What is received goes straight into a payload. */
+  #isDirect = false;
   #socket: Socket;
   #phase: Phase;
   /** The export in use; null during the handshake. */
@@ -59,14 +74,23 @@ export class Session {
   #settled = false;
   #settledWaiters: (() => void)[] = [];
 
-  constructor(socket: Socket, host: SessionHost) {
-    this.#socket = socket;
+  /** `accepted` with `pauseOnConnect`; see `acceptOptions`. */
+  constructor(accepted: Socket, host: SessionHost) {
     this.#host = host;
     this.#phase = { kind: 'handshake', intake: new HandshakeIntake(host.environment, this.#replies) };
+    // TLS reads the socket by itself, and may take over at any time.
+    const receiver = {
+      nextBuffer: () => this.#nextBuffer(),
+      received: (count: number) => this.#received(count),
+    };
+    const own = host.startTls === null ? receiveInto(accepted, { allowHalfOpen: true }, receiver) : null;
+    const socket = own ?? accepted;
+    this.#socket = socket;
     this.#timer = setTimeout(() => {
       this.destroy('the handshake took too long');
     }, host.limits.handshakeTimeoutMs);
     this.#attach(socket);
+    if (own === null) socket.resume();
     this.#flush();
   }
 
@@ -110,11 +134,43 @@ export class Session {
     });
   }
 
-  readonly #onData = (chunk: Buffer): void => {
+  #nextBuffer(): Buffer {
+    const room = this.#phase.kind === 'transmission' ? this.#phase.intake.room : null;
+    this.#isDirect = room !== null;
+    if (room !== null) return room;
+    const isShort = this.#phase.kind === 'handshake';
+    let filling = this.#filling;
+    // Nobody else uses it: all that was received into it has been dealt with.
+    if (filling?.uses === 1) this.#filled = 0;
+    if (filling === null || filling.bytes.length - this.#filled < (isShort ? 1 : receiveBytesMin)) {
+      filling?.release();
+      filling = this.#host.receivePool.take(isShort ? handshakeBufferBytes : transmissionBufferBytes);
+      this.#filling = filling;
+      this.#filled = 0;
+    }
+    return this.#filled === 0 ? filling.bytes : filling.bytes.subarray(this.#filled);
+  }
+
+  #received(byteCount: number): void {
+    const filling = this.#filling;
+    if (this.#isDirect) {
+      if (this.#phase.kind !== 'transmission') return;
+      this.#phase.intake.advance(byteCount);
+      this.#consume();
+    } else if (filling !== null) {
+      const from = this.#filled;
+      this.#filled += byteCount;
+      this.#take(filling.bytes.subarray(from, from + byteCount), filling);
+    }
+  }
+
+  readonly #onData = (chunk: Buffer): void => this.#take(chunk, null);
+
+  #take(chunk: Buffer, owner: ReceiveBuffer | null): void {
     switch (this.#phase.kind) {
       case 'handshake':
       case 'transmission':
-        this.#queue.push(chunk);
+        this.#queue.push(chunk, owner);
         this.#consume();
         return;
       // Plaintext behind STARTTLS is nobody's, and after the end there is nobody to read for.
@@ -126,7 +182,7 @@ export class Session {
       default:
         this.#phase satisfies never;
     }
-  };
+  }
 
   /** The client closed its half: what it asked for is finished, then the connection is closed. */
   readonly #onEnd = (): void => {
@@ -189,12 +245,17 @@ export class Session {
         case 'transmission':
           clearTimeout(this.#timer);
           this.#exportName = next.negotiated.export.name;
-          this.#transmission = new TransmissionIntake(next.negotiated, this.#replies, {
-            mayAccept: () => this.#mayAccept(),
-            completed: () => {
-              this.#wake();
+          this.#transmission = new TransmissionIntake(
+            next.negotiated,
+            this.#replies,
+            {
+              mayAccept: () => this.#mayAccept(),
+              completed: () => {
+                this.#wake();
+              },
             },
-          });
+            this.#filling === null ? null : this.#host.receivePool,
+          );
           this.#phase = { kind: 'transmission', intake: this.#transmission };
           this.#host.transmissionBegan(this);
           return true;
@@ -355,6 +416,8 @@ export class Session {
     this.#queue.clear();
     this.#transmission?.mute();
     this.#socket.destroy();
+    this.#filling?.release();
+    this.#filling = null;
     this.#host.closed(this);
     this.#settle();
   }

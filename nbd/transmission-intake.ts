@@ -6,6 +6,7 @@ import type { AllocationExtent, DeviceError } from './block-device.ts';
 import { PayloadAssembly } from './byte-queue.ts';
 import type { ByteQueue } from './byte-queue.ts';
 import type { Negotiated } from './handshake.ts';
+import type { ReceiveBuffer, ReceivePool } from './receive-buffers.ts';
 import type { ReplyBuffer } from './reply-buffer.ts';
 import { decodeRequest, requestHeaderLength } from './transmission-codec.ts';
 import type { ReplyMode, Request } from './transmission-codec.ts';
@@ -45,7 +46,9 @@ type Stage =
       readonly kind: 'payload';
       readonly request: Request;
       readonly command: Command | null;
-      readonly assembly: PayloadAssembly;
+      readonly payloadBytes: number;
+      /** Null for a short one: it is waited for in the queue, where it mostly comes to lie in one piece. */
+      readonly assembly: PayloadAssembly | null;
     }
   | {
       readonly kind: 'drain';
@@ -54,6 +57,11 @@ type Stage =
       leftBytes: number;
     };
 
+/** Longer payloads are assembled, and received straight into their place. */
+const queuedBytesMax = 32 * 1024;
+/** Less room than this is not worth a read of its own. */
+const directBytesMin = 16 * 1024;
+
 const header: Stage = { kind: 'header' };
 const starved: Intaken = { kind: 'starved' };
 
@@ -61,6 +69,7 @@ export class TransmissionIntake {
   readonly negotiated: Negotiated;
   readonly #replies: ReplyBuffer;
   readonly #host: TransmissionHost;
+  readonly #pool: ReceivePool | null;
   readonly #headerBytes: number;
   #stage: Stage = header;
   #stopped = false;
@@ -68,7 +77,14 @@ export class TransmissionIntake {
   #requestsInFlight = 0;
   #bytesInFlight = 0;
 
-  constructor(negotiated: Negotiated, replies: ReplyBuffer, host: TransmissionHost) {
+  /** `pool`: for payloads that come in many chunks; null leaves those to the garbage collector. */
+  constructor(
+    negotiated: Negotiated,
+    replies: ReplyBuffer,
+    host: TransmissionHost,
+    pool: ReceivePool | null = null,
+  ) {
+    this.#pool = pool;
     this.negotiated = negotiated;
     this.#replies = replies;
     this.#host = host;
@@ -117,10 +133,16 @@ export class TransmissionIntake {
           break;
         }
         case 'payload': {
+          if (stage.assembly === null) {
+            if (queue.length < stage.payloadBytes) return starved;
+            this.#stage = header;
+            this.#receivedQueued(stage.request, stage.command, queue, stage.payloadBytes);
+            break;
+          }
           const payload = stage.assembly.fill(queue);
           if (payload === null) return starved;
           this.#stage = header;
-          this.#received(stage.request, stage.command, payload);
+          this.#received(stage.request, stage.command, payload, stage.assembly.owner);
           break;
         }
         case 'drain':
@@ -146,15 +168,13 @@ export class TransmissionIntake {
       case 'receive':
       case 'receiveStatusQuery': {
         const command = intake.kind === 'receive' ? intake.command : null;
-        if (queue.length >= intake.payloadBytes)
-          this.#received(request, command, queue.take(intake.payloadBytes));
-        else
-          this.#stage = {
-            kind: 'payload',
-            request,
-            command,
-            assembly: new PayloadAssembly(intake.payloadBytes),
-          };
+        const { payloadBytes } = intake;
+        if (queue.length >= payloadBytes) this.#receivedQueued(request, command, queue, payloadBytes);
+        else {
+          const assembly =
+            payloadBytes > queuedBytesMax ? new PayloadAssembly(payloadBytes, this.#pool) : null;
+          this.#stage = { kind: 'payload', request, command, payloadBytes, assembly };
+        }
         return null;
       }
       case 'refuse':
@@ -171,11 +191,35 @@ export class TransmissionIntake {
     }
   }
 
-  #received(request: Request, command: Command | null, payload: Buffer): void {
+  /** Where the bytes that come next may go at once: the rest of a long payload. Null: to the queue. */
+  get room(): Buffer | null {
+    if (this.#stage.kind !== 'payload' || this.#stage.assembly === null) return null;
+    const { room } = this.#stage.assembly;
+    return room.length < directBytesMin ? null : room;
+  }
+
+  /** That many bytes have been put into `room`. */
+  advance(byteCount: number): void {
+    if (this.#stage.kind === 'payload') this.#stage.assembly?.advance(byteCount);
+  }
+
+  #receivedQueued(request: Request, command: Command | null, queue: ByteQueue, payloadBytes: number): void {
+    const payload = queue.takeRetained(payloadBytes);
+    this.#received(request, command, payload, queue.takenOwner);
+  }
+
+  /** `owner` was retained for the payload. */
+  #received(
+    request: Request,
+    command: Command | null,
+    payload: Buffer,
+    owner: ReceiveBuffer | null,
+  ): void {
     if (command !== null) {
-      this.#execute(request, command, payload);
+      this.#execute(request, command, payload, owner);
       return;
     }
+    owner?.release();
     const query = validateStatusPayload(request, payload, this.negotiated);
     if (query.kind === 'refused') this.#refuse(request, query);
     else this.#execute(request, query, null);
@@ -185,8 +229,13 @@ export class TransmissionIntake {
     replyError(this.#replies, this.negotiated.mode, request, refusal.error, refusal.message);
   }
 
-  #execute(request: Request, command: Command, payload: Buffer | null): void {
-    const inFlight = new InFlight(this, request, command);
+  #execute(
+    request: Request,
+    command: Command,
+    payload: Buffer | null,
+    owner: ReceiveBuffer | null = null,
+  ): void {
+    const inFlight = new InFlight(this, request, command, owner);
     this.#requestsInFlight += 1;
     this.#bytesInFlight += heldBytes(command);
     execute(this.negotiated.export.device, command, payload, inFlight);
@@ -214,16 +263,20 @@ class InFlight implements Completion {
   readonly #intake: TransmissionIntake;
   readonly #request: Request;
   readonly #command: Command;
+  /** Whose memory its payload is, retained for it. */
+  readonly #owner: ReceiveBuffer | null;
   #settled = false;
 
-  constructor(intake: TransmissionIntake, request: Request, command: Command) {
+  constructor(intake: TransmissionIntake, request: Request, command: Command, owner: ReceiveBuffer | null) {
     this.#intake = intake;
     this.#request = request;
     this.#command = command;
+    this.#owner = owner;
   }
 
-  done(error: DeviceError | null): void {
+  done(error: DeviceError | null, dataFree = false): void {
     const replies = this.#settle();
+    if (dataFree) this.#owner?.release();
     if (replies !== null) {
       if (error === null) replyDone(replies, this.#mode, this.#request);
       else this.#fail(replies, error);

@@ -114,7 +114,8 @@ export function validateStatusPayload(
 
 /** Where the outcome of a command goes; exactly one call. */
 export interface Completion {
-  done(error: DeviceError | null): void;
+  /** `dataFree`: see WriteDone. */
+  done(error: DeviceError | null, dataFree?: boolean): void;
   readDone(error: DeviceError | null, data: Uint8Array | null): void;
   statusDone(error: DeviceError | null, extents: readonly AllocationExtent[]): void;
 }
@@ -137,8 +138,8 @@ export function execute(
       return;
     case 'write':
       if (payload?.length !== command.lengthBytes) throw new Error('a write without its payload');
-      device.write(command.offsetBytes, payload, command.fua ? durable : cached, (error) => {
-        completion.done(error);
+      device.write(command.offsetBytes, payload, command.fua ? durable : cached, (error, dataFree) => {
+        completion.done(error, dataFree);
       });
       return;
     case 'flush':

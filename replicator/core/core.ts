@@ -332,8 +332,13 @@ export class Core {
     return !this.hasData && !(connection.conn === 'Connected' && isNegotiating(connection.phase));
   }
 
-  complete(id: number, outcome: ClientOutcome, payload: Payload | null = null): void {
-    this.out.emit({ kind: 'complete', id, outcome, payload });
+  complete(
+    id: number,
+    outcome: ClientOutcome,
+    payload: Payload | null = null,
+    payloadFree = false,
+  ): void {
+    this.out.emit({ kind: 'complete', id, outcome, payload, payloadFree });
   }
 
   /** Sends over the present session; nothing is sent without one. */

@@ -76,6 +76,8 @@ export type Effect =
       readonly id: number;
       readonly outcome: ClientOutcome;
       readonly payload: Payload | null;
+      /** Of a write: neither disk nor link of this node will look at what the client handed in any more. */
+      readonly payloadFree: boolean;
     }
   | { readonly kind: 'commandDone'; readonly id: number; readonly result: CommandResult }
   /** Whether NBD clients may attach: role and access to data allow it. Closing disconnects those attached. */

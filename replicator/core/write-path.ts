@@ -42,6 +42,8 @@ interface ClientWrite {
   answered: boolean;
   /** The other copy was lost and this one alone does not count: begin again once the local disk has let go. */
   again: boolean;
+  /** It has been sent or written more than once: something of an earlier time may still be on its way. */
+  repeated: boolean;
 }
 
 export class WritePath {
@@ -71,18 +73,24 @@ export class WritePath {
     io.writes++;
     io.writtenBytes += op === 'write' ? length : 0;
     this.#start({
-      ...{ id, op, offset, length, payload, fua, noHole, tenure: this.#tenure },
-      ...{
-        key: 0,
-        seq: 0,
-        log: null,
-        epoch: 0,
-        local: 'none',
-        remote: 'none',
-        issuedAtMs: 0,
-        answered: false,
-        again: false,
-      },
+      id,
+      op,
+      offset,
+      length,
+      payload,
+      fua,
+      noHole,
+      tenure: this.#tenure,
+      key: 0,
+      seq: 0,
+      log: null,
+      epoch: 0,
+      local: 'none',
+      remote: 'none',
+      issuedAtMs: 0,
+      answered: false,
+      again: false,
+      repeated: false,
     });
   }
 
@@ -279,7 +287,7 @@ export class WritePath {
     if (write.again || (!isHere && !isThere)) {
       this.#inFlight.delete(write.seq);
       write.log?.end(write.key, 0);
-      Object.assign(write, { log: null, epoch: 0, local: 'none', remote: 'none', again: false });
+      Object.assign(write, { log: null, epoch: 0, local: 'none', remote: 'none', again: false, repeated: true });
       if (!write.answered) this.#start(write);
       return core.solo.onWriteEnded();
     }
@@ -290,7 +298,13 @@ export class WritePath {
     }
     // In this order: a demotion that waits for the last answer finds nothing in flight then.
     this.#finish(write);
-    this.#answer(write, null);
+    this.#answer(write, null, this.#isPayloadFree(write));
+  }
+
+  /** Both copies are there, or there is one by design; and what the peer has answered has left this node. */
+  #isPayloadFree({ local, remote, fua, repeated }: ClientWrite): boolean {
+    const hasLeft = remote === 'none' || (remote === 'done' && (fua || this.#core.options.protocol !== 'A'));
+    return hasLeft && !repeated && local !== 'lost';
   }
 
   #finish(write: ClientWrite): void {
@@ -304,10 +318,10 @@ export class WritePath {
     core.solo.onWriteEnded();
   }
 
-  #answer(write: ClientWrite, outcome: ClientOutcome): void {
+  #answer(write: ClientWrite, outcome: ClientOutcome, payloadFree = false): void {
     if (write.answered) return;
     write.answered = true;
-    this.#core.complete(write.id, outcome);
+    this.#core.complete(write.id, outcome, null, payloadFree);
     if (this.#core.demoting) this.#core.roles.onDrained();
   }
 

@@ -5,6 +5,7 @@ import type {
   DeviceError,
   Done,
   ReadDone,
+  WriteDone,
   WriteOptions,
   ZeroOptions,
 } from '../../nbd/block-device.ts';
@@ -16,11 +17,13 @@ import { LatencySampler } from './latency-sampler.ts';
 import { BlockDigests } from './block-digests.ts';
 import type { LocalIo } from './local-io.ts';
 
+type Completion = (error: DeviceError | null, data: Uint8Array | null, payloadFree: boolean) => void;
+
 export class CoreDevice implements BlockDevice {
   readonly #core: Core;
   readonly #io: LocalIo;
   readonly #post: (event: Event) => void;
-  readonly #waiting = new Map<number, ReadDone>();
+  readonly #waiting = new Map<number, Completion>();
   readonly #latency = new LatencySampler(() => performance.now());
   #nextId = 1;
 
@@ -39,8 +42,8 @@ export class CoreDevice implements BlockDevice {
     this.#post({ kind: 'clientRead', id: this.#wait('read', done), offset, length });
   }
 
-  write(offset: number, data: Uint8Array, options: WriteOptions, done: Done): void {
-    const id = this.#wait('write', done);
+  write(offset: number, data: Uint8Array, options: WriteOptions, done: WriteDone): void {
+    const id = this.#wait('write', (error, _data, dataFree) => done(error, dataFree));
     this.#post({ kind: 'clientWrite', id, offset, length: data.byteLength, payload: data, fua: options.fua });
   }
 
@@ -81,11 +84,11 @@ export class CoreDevice implements BlockDevice {
     );
   }
 
-  complete(id: number, outcome: DeviceError | null, data: Uint8Array | null): void {
+  complete(id: number, outcome: DeviceError | null, data: Uint8Array | null, payloadFree: boolean): void {
     const done = this.#waiting.get(id);
     this.#waiting.delete(id);
     this.#latency.onEnd(id, outcome === null);
-    done?.(outcome, data);
+    done?.(outcome, data, payloadFree);
   }
 
   /** What requests took since the last call. */
@@ -94,7 +97,7 @@ export class CoreDevice implements BlockDevice {
   }
 
   /** `kind` null: how long it takes depends on what it covers. */
-  #wait(kind: ClientKind | null, done: ReadDone): number {
+  #wait(kind: ClientKind | null, done: Completion): number {
     const id = this.#nextId++;
     if (kind !== null) this.#latency.onBegin(kind, id);
     this.#waiting.set(id, done);

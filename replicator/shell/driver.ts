@@ -114,6 +114,8 @@ function newGeneration(): Generation {
   }
 }
 
+type LocalWrite = Extract<Effect, { kind: 'writeLocal' }>;
+
 interface BackingClaim {
   readonly identity: string;
   readonly binding: Binding;
@@ -133,6 +135,8 @@ class Driver implements ResourceNode {
   replicationPort = 0;
   #queue: Event[] = [];
   #running = false;
+  /** Writes of this turn that wait until its packets are on their way: the peer then works at the same time. */
+  #localWrites: LocalWrite[] = [];
   #nextCommand = 1;
   #ticker: NodeJS.Timeout | null = null;
   #state: 'running' | 'panicked' | 'stopped' = 'running';
@@ -150,7 +154,14 @@ class Driver implements ResourceNode {
     this.#metadata = metadata;
     this.#claim = claim;
     this.#core = new Core(options.core, { newGeneration });
-    this.#io = new LocalIo(backing, (event) => this.#post(event));
+    this.#io = new LocalIo(
+      backing,
+      (event) => this.#post(event),
+      (data) => {
+        // On a Secondary this is all that is done with what came to be written.
+        if (this.#core.role === 'Secondary') this.#link?.recycle(data);
+      },
+    );
     this.device = new CoreDevice(this.#core, this.#io, (event) => this.#post(event));
     this.#link = options.replication === null ? null : this.#createLink(options.replication);
   }
@@ -167,11 +178,13 @@ class Driver implements ResourceNode {
       connectIntervalMs: replication.connectIntervalMs,
       probeTimeoutMs: replication.probeTimeoutMs,
       handshakeTimeoutMs,
+      receiveInto: this.#options.receiveInto,
       hooks: {
         onLinkUp: (session) => this.#post({ kind: 'linkUp', session }),
         onLinkDown: (session, why, detail) => this.#post({ kind: 'linkDown', session, why, detail }),
         onLinkRefused: (detail) => this.#post({ kind: 'linkRefused', detail }),
         onPacket: (session, packet, payload) => this.#post({ kind: 'packet', session, packet, payload }),
+        arePayloadsSettled: () => this.#core.peerWrites.size === 0 && this.#core.inbound.size === 0,
         onDrain: () => undefined,
       },
     });
@@ -294,14 +307,8 @@ class Driver implements ResourceNode {
     if (!this.#isRunning()) return;
     switch (effect.kind) {
       case 'writeLocal':
-        return this.#io.write(
-          effect.id,
-          effect.op,
-          effect.offset,
-          effect.length,
-          asBytes(effect.payload),
-          effect.noHole,
-        );
+        if (this.#core.isMirroring && this.#core.role === 'Primary') return this.#writeSoon(effect);
+        return this.#write(effect);
       case 'readLocal':
         return this.#io.read(effect.id, effect.offset, effect.length, effect.wantHole);
       case 'readRanges':
@@ -330,7 +337,12 @@ class Driver implements ResourceNode {
       case 'publishState':
         return this.#link?.publishState(effect.state);
       case 'complete':
-        return this.device.complete(effect.id, effect.outcome, asBytes(effect.payload));
+        return this.device.complete(
+          effect.id,
+          effect.outcome,
+          asBytes(effect.payload),
+          effect.payloadFree,
+        );
       case 'commandDone': {
         const resolve = this.#commands.get(effect.id);
         this.#commands.delete(effect.id);
@@ -340,6 +352,7 @@ class Driver implements ResourceNode {
       case 'serveClients':
         return this.#hooks.serveClients(effect.serve);
       case 'closeDisk':
+        this.#writeAll();
         return this.#io.detach();
       case 'openDisk':
         void this.#openDisk().then((outcome) => this.#post({ kind: 'diskOpened', id: effect.id, outcome }));
@@ -359,6 +372,26 @@ class Driver implements ResourceNode {
       default:
         return effect satisfies never;
     }
+  }
+
+  /** At the end of the turn, once what it sends is with the network. */
+  #writeSoon(effect: LocalWrite): void {
+    if (this.#localWrites.push(effect) > 1) return;
+    process.nextTick(() => {
+      this.#link?.flush();
+      this.#writeAll();
+    });
+  }
+
+  #writeAll(): void {
+    const writes = this.#localWrites;
+    if (writes.length === 0) return;
+    this.#localWrites = [];
+    for (const effect of writes) if (this.#isRunning()) this.#write(effect);
+  }
+
+  #write({ id, op, offset, length, payload, noHole }: LocalWrite): void {
+    this.#io.write(id, op, offset, length, asBytes(payload), noHole);
   }
 
   async #openDisk(): Promise<DiskOpenOutcome> {

@@ -2,7 +2,7 @@
  * One TCP connection between peers: frames in and out of a socket, and its end. It does not know what the frames
  * mean. Once it has ended, for whatever reason, nothing of it is delivered any more.
  */
-import type { Socket } from 'node:net';
+import type { Socket, SocketConstructorOpts } from 'node:net';
 import type { LinkDownReason } from '../core/event.ts';
 import { FrameDecoder } from '../wire/frame-decoder.ts';
 import type { FramePhase } from '../wire/frame-decoder.ts';
@@ -10,12 +10,31 @@ import { FrameEncoder } from '../wire/frame-encoder.ts';
 import type { HandshakeConnection } from './handshake.ts';
 import type { LinkClock } from './link-clock.ts';
 
+/** Receives into memory of this side (`onread` of a socket). */
+export interface Receiver {
+  /** Where the next bytes go: not empty. Asked for before each read. */
+  nextBuffer(): Buffer;
+  /** That many bytes were put at the beginning of the last `nextBuffer`. */
+  received(byteCount: number): void;
+}
+
+/** Hands an accepted, paused and untouched socket's connection to one that receives so; null where that cannot be. */
+export type ReceiveInto = (
+  accepted: Socket,
+  options: SocketConstructorOpts,
+  receiver: Receiver,
+) => Socket | null;
+
 export interface LinkConnectionOptions {
-  readonly socket: Socket;
+  /** A socket, or what makes one that receives through the receiver. */
+  readonly socket: Socket | ((receiver: Receiver) => Socket);
   readonly clock: LinkClock;
   /** How long `close` waits for the other side to take what was sent. */
   readonly closeTimeoutMs: number;
 }
+
+/** Room for what a client has in flight at queue 32 with 4 KiB each. */
+const receiveBytes = 256 * 1024;
 
 export class LinkConnection implements HandshakeConnection {
   readonly frames = new FrameEncoder();
@@ -28,11 +47,21 @@ export class LinkConnection implements HandshakeConnection {
   #onDrain: () => void = () => undefined;
   #ended = false;
   #feeding = false;
+  #receiveBuffer: Buffer | null = null;
+  /** What is received goes straight into a payload. */
+  #isDirect = false;
+  /** Somebody keeps a view of what is being fed. */
+  #isKept = false;
+  #areSettled: () => boolean = () => false;
   #flushScheduled = false;
 
   constructor(options: LinkConnectionOptions) {
     this.#options = options;
-    this.#socket = options.socket;
+    const receiver = {
+      nextBuffer: () => this.#nextBuffer(),
+      received: (count: number) => this.#received(count),
+    };
+    this.#socket = typeof options.socket === 'function' ? options.socket(receiver) : options.socket;
     this.closed = new Promise((resolve) => this.#socket.once('close', () => resolve()));
     this.#socket.on('data', (chunk: Buffer) => this.#feed(chunk));
     this.#socket.on('drain', () => {
@@ -56,6 +85,29 @@ export class LinkConnection implements HandshakeConnection {
     this.#decoder.become(phase);
   }
 
+  /**
+   * Asked after payloads were delivered: whether all of them have been dealt with, so that their memory may be received
+   * into again. Those told by `keep` are not asked about.
+   */
+  settledWhen(areSettled: () => boolean): void {
+    this.#areSettled = areSettled;
+  }
+
+  /** The payload that is being delivered will be looked at later, for who knows how long. */
+  keep(): void {
+    this.#isKept = true;
+  }
+
+  /** Nobody looks at this payload of its own memory any more. */
+  recycle(payload: Uint8Array): void {
+    this.#decoder.recycle(payload);
+  }
+
+  /** For a socket that is being dialled. */
+  onConnect(connected: () => void): void {
+    this.#socket.once('connect', connected);
+  }
+
   /** Called once, unless this side ends the connection itself by `close` or `destroy`. */
   onEnded(ended: (why: LinkDownReason, detail: string) => void): void {
     this.#onEnded = ended;
@@ -74,6 +126,8 @@ export class LinkConnection implements HandshakeConnection {
     if (chunks.length > 1) this.#socket.cork();
     for (const chunk of chunks) this.#socket.write(chunk);
     if (chunks.length > 1) this.#socket.uncork();
+    // Nothing left behind in the socket: the kernel has its own copy of all of it.
+    if (this.#socket.writableLength === 0) this.frames.reuse();
   }
 
   /** Send at the end of this turn: of the present input chunk if there is one, else of the running callback. */
@@ -111,10 +165,28 @@ export class LinkConnection implements HandshakeConnection {
     this.#socket.destroy(new Error(detail));
   }
 
-  #feed(chunk: Buffer): void {
+  #nextBuffer(): Buffer {
+    const room = this.#decoder.room;
+    this.#isDirect = room !== null;
+    if (room !== null) return Buffer.from(room.buffer, room.byteOffset, room.length);
+    this.#receiveBuffer ??= Buffer.allocUnsafeSlow(receiveBytes);
+    return this.#receiveBuffer;
+  }
+
+  #received(byteCount: number): void {
+    if (this.#isDirect) return this.#feed(byteCount);
+    if (this.#receiveBuffer === null) return;
+    this.#isKept = false;
+    this.#feed(this.#receiveBuffer.subarray(0, byteCount));
+    // Given away rather than received into again, unless it is certain that nobody looks at it any more.
+    if (this.#decoder.takeHasLentView() && (this.#isKept || !this.#areSettled())) this.#receiveBuffer = null;
+  }
+
+  /** A number: that many bytes came straight into a payload. */
+  #feed(chunk: Buffer | number): void {
     if (this.#ended) return;
     this.#feeding = true;
-    const error = this.#decoder.feed(chunk);
+    const error = typeof chunk === 'number' ? this.#decoder.advance(chunk) : this.#decoder.feed(chunk);
     this.#feeding = false;
     if (error !== null) this.#end('ProtocolError', error.message);
     else this.flush();

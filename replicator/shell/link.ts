@@ -18,6 +18,7 @@ import type { DialOutcome, Identity, ListenOutcome } from './handshake.ts';
 import { systemLinkClock } from './link-clock.ts';
 import type { LinkClock } from './link-clock.ts';
 import { LinkConnection } from './link-connection.ts';
+import type { ReceiveInto, Receiver } from './link-connection.ts';
 import type { Endpoint } from './resource-node.ts';
 
 /** The first wait between two attempts to connect; it doubles up to `connectIntervalMs`. */
@@ -43,6 +44,8 @@ export interface PeerLinkHooks {
   onLinkRefused(detail: string): void;
   /** The payload is handed over. */
   onPacket(session: number, packet: Packet, payload: Uint8Array | null): void;
+  /** Whether the payloads of all `write` packets so far have been dealt with. */
+  arePayloadsSettled(): boolean;
   /** What `bufferedBytes` counted has been taken by the network, after it had not been for a while. */
   onDrain(session: number): void;
 }
@@ -65,6 +68,7 @@ export interface PeerLinkOptions {
   readonly maxBufferedBytes?: number;
   readonly clock?: LinkClock;
   readonly versions?: VersionRange;
+  readonly receiveInto?: ReceiveInto | undefined;
 }
 
 export type ListenResult =
@@ -116,7 +120,7 @@ export class PeerLink {
     this.#isDialler = options.nodeName < options.peerName;
     this.#retryMs = Math.min(firstRetryMs, options.connectIntervalMs);
     this.#server = createServer(
-      { noDelay: true, keepAlive: true, keepAliveInitialDelay: keepAliveMs },
+      { noDelay: true, keepAlive: true, keepAliveInitialDelay: keepAliveMs, pauseOnConnect: true },
       (socket) => this.#incoming(socket),
     );
   }
@@ -168,6 +172,11 @@ export class PeerLink {
     } else {
       current.connection.flushSoon();
     }
+  }
+
+  /** A payload that came with a packet of the present session has been dealt with, and is looked at no more. */
+  recycle(payload: Uint8Array): void {
+    this.#session?.connection.recycle(payload);
   }
 
   /** Send what was collected now. */
@@ -300,14 +309,18 @@ export class PeerLink {
     ) => void,
   ): () => void {
     const { host, port } = this.#options.peerAddress;
-    const socket = connect({
-      host,
-      port,
-      noDelay: true,
-      keepAlive: true,
-      keepAliveInitialDelay: keepAliveMs,
-    });
-    const connection = this.#adopt(socket);
+    const dial = (receiver: Receiver): Socket =>
+      connect({
+        ...{ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: keepAliveMs },
+        onread: {
+          buffer: () => receiver.nextBuffer(),
+          callback: (byteCount) => {
+            receiver.received(byteCount);
+            return true;
+          },
+        },
+      });
+    const connection = this.#adopt(dial);
     const cancelDeadline = this.#clock.after(timeoutMs, () => {
       connection.destroy();
       done({ kind: 'failed', detail: `${host}:${port} did not answer within ${timeoutMs} ms` }, null);
@@ -316,7 +329,7 @@ export class PeerLink {
       cancelDeadline();
       done({ kind: 'failed', detail: `${host}:${port}: ${detail}` }, null);
     });
-    socket.once('connect', () => {
+    connection.onConnect(() => {
       handshake.dial(this.#handshakeOptions(connection), intent, (outcome) => {
         cancelDeadline();
         done(outcome, connection);
@@ -328,8 +341,11 @@ export class PeerLink {
     };
   }
 
-  #incoming(socket: Socket): void {
-    const connection = this.#adopt(socket);
+  #incoming(accepted: Socket): void {
+    const connection = this.#adopt((receiver) => {
+      const own = this.#options.receiveInto?.(accepted, {}, receiver) ?? null;
+      return own ?? accepted.resume();
+    });
     if (this.#stopped) {
       connection.destroy();
       return;
@@ -402,7 +418,13 @@ export class PeerLink {
       sinceMs: this.#clock.nowMs(),
     };
     this.#session = session;
-    connection.become(packetPhase((packet, payload) => hooks.onPacket(number, packet, payload)));
+    connection.settledWhen(() => hooks.arePayloadsSettled());
+    connection.become(
+      packetPhase((packet, payload) => {
+        if (payload !== null && packet.kind !== 'write') connection.keep();
+        hooks.onPacket(number, packet, payload);
+      }),
+    );
     connection.onDrain(() => hooks.onDrain(number));
     connection.onEnded((why, detail) => {
       this.#session = null;
@@ -412,7 +434,7 @@ export class PeerLink {
     hooks.onLinkUp(number);
   }
 
-  #adopt(socket: Socket): LinkConnection {
+  #adopt(socket: (receiver: Receiver) => Socket): LinkConnection {
     const closeTimeoutMs = this.#options.closeTimeoutMs ?? defaultCloseTimeoutMs;
     const connection = new LinkConnection({ socket, clock: this.#clock, closeTimeoutMs });
     this.#connections.add(connection);

@@ -8,14 +8,24 @@ import type { BackingStore } from './backing-store.ts';
 import { readRanges, writeRanges } from './scattered-io.ts';
 import { DigestQueue } from './block-digests.ts';
 
+/** Shorter data is not worth telling of. */
+const longBytes = 32 * 1024;
+
 export class LocalIo {
+  readonly #written: (data: Uint8Array) => void;
   readonly #post: (event: Event) => void;
   readonly #digests = new DigestQueue();
   #store: BackingStore | null;
   #closing: Promise<void> = Promise.resolve();
 
-  constructor(store: BackingStore, post: (event: Event) => void) {
+  /** `written`: these bytes are on the disk, and the disk has no more use for their memory. Told of long ones. */
+  constructor(
+    store: BackingStore,
+    post: (event: Event) => void,
+    written: (data: Uint8Array) => void = () => undefined,
+  ) {
     this.#store = store;
+    this.#written = written;
     this.#post = post;
   }
 
@@ -37,7 +47,11 @@ export class LocalIo {
     if (this.#store === null) return done(gone);
     if (op === 'write') {
       if (data === null) return done(gone);
-      return this.#store.write(offset, data, done);
+      if (length < longBytes) return this.#store.write(offset, data, done);
+      return this.#store.write(offset, data, (error) => {
+        if (error === null) this.#written(data);
+        done(error);
+      });
     }
     if (op === 'zeroes') return this.#store.writeZeroes(offset, length, noHole, done);
     // A trim has to leave the same bytes on both nodes, whatever their file systems can do: zeroes, in whole blocks.

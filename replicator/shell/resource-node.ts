@@ -8,6 +8,7 @@ import type { Decision } from '../core/decision.ts';
 import type { CoreOptions, CorePolicies } from '../core/options.ts';
 import type { CommandResult, Refusal } from '../core/refusal.ts';
 import type { CoreStatus } from '../core/status.ts';
+import type { ReceiveInto } from './link-connection.ts';
 
 export interface Endpoint {
   readonly host: string;
@@ -34,6 +35,8 @@ export interface ResourceNodeOptions {
     readonly connectIntervalMs: number;
     readonly probeTimeoutMs: number;
   } | null;
+  /** How accepted connections of the peer are received from; left out: as Node does it. */
+  readonly receiveInto?: ReceiveInto | undefined;
 }
 
 export interface ResourceNodeHooks {

@@ -8,15 +8,25 @@ export class ByteReader {
   #start = 0;
   #at = 0;
   #end = 0;
+  #isOwn = false;
 
   /** Read `bytes[start, end)`, which belongs to a frame called `name`; the view covers all of `bytes`. */
   reset(name: string, bytes: Uint8Array, view: DataView, start: number, end: number): void {
     this.#name = name;
+    this.#isOwn = false;
     this.#bytes = bytes;
     this.#view = view;
     this.#start = start;
     this.#at = start;
     this.#end = end;
+  }
+
+  /** Read a copy from here on: the bytes that were handed in may change. */
+  own(): void {
+    if (this.#isOwn) return;
+    const bytes = this.all();
+    this.reset(this.#name, bytes, new DataView(bytes.buffer, bytes.byteOffset, bytes.length), 0, bytes.length);
+    this.#isOwn = true;
   }
 
   error(field: string, problem: string): ProtocolError {

@@ -25,6 +25,12 @@ export interface FramePhase {
 
 const nothing = new Uint8Array(0);
 
+/** Long payloads in flight: with the usual ones of up to 1 MiB as much as a client has on its way. */
+const sparesMax = 16;
+const spareBytesMax = 1024 * 1024;
+/** Less room than this is not worth a read of its own. */
+const directBytesMin = 16 * 1024;
+
 type Stage = 'header' | 'body' | 'payload';
 
 export class FrameDecoder {
@@ -39,6 +45,11 @@ export class FrameDecoder {
   /** Bytes of the present stage gathered from earlier chunks. */
   #gathered = 0;
   #gather: Uint8Array = nothing;
+  #hasLentView = false;
+  /** Memory for long payloads that nobody uses: the next ones are gathered in it. */
+  readonly #spares: Uint8Array[] = [];
+  /** Delivered in memory of their own. */
+  readonly #gathers = new WeakSet<Uint8Array>();
 
   #type = 0;
   #bounds: FrameBounds | null = null;
@@ -61,6 +72,32 @@ export class FrameDecoder {
   stop(): void {
     this.#stopped = true;
     this.#gather = nothing;
+  }
+
+  /** Whether a payload delivered since the last call was a view of the chunk rather than memory of its own. */
+  takeHasLentView(): boolean {
+    const has = this.#hasLentView;
+    this.#hasLentView = false;
+    return has;
+  }
+
+  /** Nobody uses this payload any more: if it was delivered in memory of its own, later ones may be gathered there. */
+  recycle(payload: Uint8Array): void {
+    if (!this.#gathers.delete(payload)) return;
+    if (payload.length <= spareBytesMax && this.#spares.length < sparesMax) this.#spares.push(payload);
+  }
+
+  /** Where the bytes that come next may go at once: the rest of a long payload, then told by `advance`. Null: to `feed`. */
+  get room(): Uint8Array | null {
+    if (this.#stage !== 'payload' || this.#gathered === 0) return null;
+    return this.#payloadLength - this.#gathered < directBytesMin ? null : this.#gather.subarray(this.#gathered);
+  }
+
+  /** That many bytes have been put into `room`. As `feed` otherwise. */
+  advance(byteCount: number): ProtocolError | null {
+    if (this.#stopped || this.#error !== null) return this.#error;
+    this.#gathered += byteCount;
+    return this.feed(nothing);
   }
 
   /** The stream ends inside a frame. */
@@ -130,16 +167,19 @@ export class FrameDecoder {
           if (length > 0) {
             if (this.#gathered === 0 && available >= length) {
               payload = chunk.subarray(at, at + length);
+              this.#hasLentView = true;
               at += length;
             } else {
-              if (available === 0) return;
-              // Not zeroed first: every byte is overwritten before anyone sees it.
-              if (this.#gathered === 0) this.#gather = Buffer.allocUnsafeSlow(length);
+              // The chunk may be received into again before the rest is here.
+              this.#body.own();
+              if (available === 0 && this.#gathered < length) return;
+              if (this.#gathered === 0) this.#gather = this.#gatherMemory(length);
               at += this.#collect(this.#gather, length, chunk, at);
               if (this.#gathered < length) return;
               this.#gathered = 0;
               payload = this.#gather;
               this.#gather = nothing;
+              this.#gathers.add(payload);
             }
             this.#runningCrc = crc32c(payload, 0, length, this.#runningCrc);
           }
@@ -154,6 +194,12 @@ export class FrameDecoder {
           this.#stage satisfies never;
       }
     }
+  }
+
+  /** Not zeroed first: every byte is overwritten before anyone sees it. */
+  #gatherMemory(length: number): Uint8Array {
+    const spare = this.#spares.findIndex((memory) => memory.length === length);
+    return spare === -1 ? Buffer.allocUnsafeSlow(length) : (this.#spares.splice(spare, 1)[0] ?? nothing);
   }
 
   /** Copy what is missing to `length`, as far as the chunk has it; returns the number of bytes copied. */

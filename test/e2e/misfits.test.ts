@@ -85,6 +85,7 @@ test.serial(
         onLinkDown: () => undefined,
         onLinkRefused: () => undefined,
         onPacket: () => undefined,
+        arePayloadsSettled: () => false,
         onDrain: () => undefined,
       },
     });
