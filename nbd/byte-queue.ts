@@ -141,7 +141,8 @@ export class PayloadAssembly {
     this.#length = length;
     this.owner = pool !== null && length <= PayloadAssembly.trust ? pool.take(length) : null;
     this.#buffer =
-      this.owner?.bytes.subarray(0, length) ?? Buffer.allocUnsafeSlow(Math.min(length, PayloadAssembly.trust));
+      this.owner?.bytes.subarray(0, length) ??
+      Buffer.allocUnsafeSlow(Math.min(length, PayloadAssembly.trust));
   }
 
   /** Takes what it still needs; answers the payload once it is complete, null before. */

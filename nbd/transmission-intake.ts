@@ -209,12 +209,7 @@ export class TransmissionIntake {
   }
 
   /** `owner` was retained for the payload. */
-  #received(
-    request: Request,
-    command: Command | null,
-    payload: Buffer,
-    owner: ReceiveBuffer | null,
-  ): void {
+  #received(request: Request, command: Command | null, payload: Buffer, owner: ReceiveBuffer | null): void {
     if (command !== null) {
       this.#execute(request, command, payload, owner);
       return;

@@ -332,12 +332,7 @@ export class Core {
     return !this.hasData && !(connection.conn === 'Connected' && isNegotiating(connection.phase));
   }
 
-  complete(
-    id: number,
-    outcome: ClientOutcome,
-    payload: Payload | null = null,
-    payloadFree = false,
-  ): void {
+  complete(id: number, outcome: ClientOutcome, payload: Payload | null = null, payloadFree = false): void {
     this.out.emit({ kind: 'complete', id, outcome, payload, payloadFree });
   }
 

@@ -287,7 +287,14 @@ export class WritePath {
     if (write.again || (!isHere && !isThere)) {
       this.#inFlight.delete(write.seq);
       write.log?.end(write.key, 0);
-      Object.assign(write, { log: null, epoch: 0, local: 'none', remote: 'none', again: false, repeated: true });
+      Object.assign(write, {
+        log: null,
+        epoch: 0,
+        local: 'none',
+        remote: 'none',
+        again: false,
+        repeated: true,
+      });
       if (!write.answered) this.#start(write);
       return core.solo.onWriteEnded();
     }

@@ -337,12 +337,7 @@ class Driver implements ResourceNode {
       case 'publishState':
         return this.#link?.publishState(effect.state);
       case 'complete':
-        return this.device.complete(
-          effect.id,
-          effect.outcome,
-          asBytes(effect.payload),
-          effect.payloadFree,
-        );
+        return this.device.complete(effect.id, effect.outcome, asBytes(effect.payload), effect.payloadFree);
       case 'commandDone': {
         const resolve = this.#commands.get(effect.id);
         this.#commands.delete(effect.id);

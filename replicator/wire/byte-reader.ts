@@ -25,7 +25,13 @@ export class ByteReader {
   own(): void {
     if (this.#isOwn) return;
     const bytes = this.all();
-    this.reset(this.#name, bytes, new DataView(bytes.buffer, bytes.byteOffset, bytes.length), 0, bytes.length);
+    this.reset(
+      this.#name,
+      bytes,
+      new DataView(bytes.buffer, bytes.byteOffset, bytes.length),
+      0,
+      bytes.length,
+    );
     this.#isOwn = true;
   }
 

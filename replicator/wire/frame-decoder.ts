@@ -90,7 +90,9 @@ export class FrameDecoder {
   /** Where the bytes that come next may go at once: the rest of a long payload, then told by `advance`. Null: to `feed`. */
   get room(): Uint8Array | null {
     if (this.#stage !== 'payload' || this.#gathered === 0) return null;
-    return this.#payloadLength - this.#gathered < directBytesMin ? null : this.#gather.subarray(this.#gathered);
+    return this.#payloadLength - this.#gathered < directBytesMin
+      ? null
+      : this.#gather.subarray(this.#gathered);
   }
 
   /** That many bytes have been put into `room`. As `feed` otherwise. */

@@ -395,7 +395,7 @@ function imageOf(sectors: Uint32Array, first: number, count: number): Uint32Arra
   return zeroes.subarray(0, count);
 }
 
-function isZero(sectors: Uint32Array, first: number, end: number): boolean {
+export function isZero(sectors: Uint32Array, first: number, end: number): boolean {
   for (let sector = first; sector < end; sector++) if (sectors[sector] !== 0) return false;
   return true;
 }

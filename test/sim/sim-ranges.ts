@@ -2,7 +2,7 @@
 import type { ByteRange } from '../../replicator/core/blocks.ts';
 import type { Effect } from '../../replicator/core/effect.ts';
 import type { DiskOutcome, Event, RangesFound } from '../../replicator/core/event.ts';
-import { isAllZero, sectorBytes, SimPayload } from './sim-disk.ts';
+import { isZero, sectorBytes, SimPayload } from './sim-disk.ts';
 import type { SimDisk } from './sim-disk.ts';
 
 export function onRanges(
@@ -34,7 +34,7 @@ function readRanges(
 function foundIn(images: readonly (Uint32Array | null)[]): RangesFound | null {
   const read = images.filter((image) => image !== null);
   if (read.length < images.length) return null;
-  const isHole = read.map((image) => isAllZero(image));
+  const isHole = read.map((image) => isZero(image, 0, image.length));
   const data = read.filter((_, at) => isHole[at] === false);
   if (data.length === 0) return { isHole, payload: null };
   const sectors = new Uint32Array(data.reduce((sum, image) => sum + image.length, 0));

@@ -38,7 +38,7 @@ export class LinkRecorder {
         packet,
         payload: payload === null ? null : Buffer.from(payload).toString('latin1'),
       }),
-      arePayloadsSettled: () => false,
+    arePayloadsSettled: () => false,
     onDrain: (session) => this.#add({ kind: 'drain', session }),
   };
 
