@@ -10,6 +10,7 @@ import { openDataDirectory } from './data-directory.ts';
 import { Supervisor } from './data-plane/supervisor.ts';
 import { formatEndpoint, isLoopback } from './endpoint.ts';
 import { ApiError } from './errors.ts';
+import { giveBackRegularly } from './malloc.ts';
 import { registerNode } from './node-registry.ts';
 import { ResourceCatalog } from './resource-catalog.ts';
 import { StartError } from './start-error.ts';
@@ -62,6 +63,8 @@ export async function serve(config: Config, version: string): Promise<void> {
     dataDirectory: directory.path,
   });
 
+  const keepMemory = giveBackRegularly();
+
   const grace = closeWithGrace(
     // An error nobody caught is a bug: the process ends at once, as it would in a crash, and vouches for nothing more.
     {
@@ -72,6 +75,7 @@ export async function serve(config: Config, version: string): Promise<void> {
     async () => {
       log.info('stopping');
       unregister();
+      keepMemory();
       await app.close();
       catalog.close();
       await plane.close();
