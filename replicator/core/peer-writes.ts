@@ -5,6 +5,7 @@
 import { whenActive } from './activity-log-pump.ts';
 import type { Core } from './core.ts';
 import type { DiskOutcome } from './event.ts';
+import { IdMap } from './id-map.ts';
 import type { Packet, Payload } from './packet.ts';
 
 type WritePacket = Extract<Packet, { kind: 'write' }>;
@@ -17,8 +18,8 @@ interface WaitingFlush {
 
 export class PeerWrites {
   readonly #core: Core;
-  /** Not completed yet, in stream order (keys ascend). */
-  readonly #pending = new Set<number>();
+  /** Not completed yet, by their place in the stream. */
+  readonly #pending = new IdMap<true>();
   #flushes: WaitingFlush[] = [];
   #lastSeq = 0;
   #session = 0;
@@ -41,7 +42,7 @@ export class PeerWrites {
     this.#lastSeq = seq;
     if (!core.hasDisk) return core.send({ kind: 'writeFailed', seq });
     if (core.options.protocol === 'B' && !packet.fua) core.send({ kind: 'received', seq });
-    this.#pending.add(seq);
+    this.#pending.set(seq, true);
     this.#applying++;
     const { session } = connection;
     const isOnlyCopy = connection.peer.disk === 'Diskless' || connection.peer.disk === 'Failed';
@@ -143,8 +144,8 @@ export class PeerWrites {
     for (;;) {
       const flush = this.#flushes[0];
       if (flush === undefined) return;
-      const [oldest] = this.#pending;
-      if (oldest !== undefined && oldest <= flush.afterSeq) return;
+      const oldest = this.#pending.first;
+      if (oldest !== null && oldest <= flush.afterSeq) return;
       this.#flushes.shift();
       core.disk.flush((outcome) => {
         if (outcome === 'failed') core.disks.fail('a flush of the backing device failed');

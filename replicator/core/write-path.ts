@@ -6,6 +6,7 @@ import type { ActivityLog } from './activity-log.ts';
 import { pumpActivityLog, whenActive } from './activity-log-pump.ts';
 import type { Core } from './core.ts';
 import type { ClientOutcome, DiskOutcome } from './event.ts';
+import { IdMap } from './id-map.ts';
 import type { MirrorOp, Payload } from './packet.ts';
 
 /** What has become of one copy of a write. */
@@ -49,7 +50,7 @@ interface ClientWrite {
 export class WritePath {
   readonly #core: Core;
   /** Issued and not finished, in order of issue. */
-  readonly #inFlight = new Map<number, ClientWrite>();
+  readonly #inFlight = new IdMap<ClientWrite>();
   readonly #waitingForLog = new Map<number, () => void>();
   /** Finished on one copy only; they wait until it is on record that the other lacks them (W1, W13). */
   #waitingForRecord: ClientWrite[] = [];
@@ -262,7 +263,7 @@ export class WritePath {
 
   /** The peer, or its disk, is gone: what it has not acknowledged it may lack. The blocks are already marked. */
   onPeerLost(): void {
-    for (const write of [...this.#inFlight.values()]) this.#loseRemote(write);
+    for (const write of this.#inFlight.values()) this.#loseRemote(write);
   }
 
   #loseRemote(write: ClientWrite): void {

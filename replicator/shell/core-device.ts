@@ -11,6 +11,7 @@ import type {
 } from '../../nbd/block-device.ts';
 import type { Core } from '../core/core.ts';
 import type { Event } from '../core/event.ts';
+import { IdMap } from '../core/id-map.ts';
 import type { Payload } from '../core/packet.ts';
 import type { ClientKind, ClientLatency } from '../core/resync-rate.ts';
 import { LatencySampler } from './latency-sampler.ts';
@@ -23,7 +24,7 @@ export class CoreDevice implements BlockDevice {
   readonly #core: Core;
   readonly #io: LocalIo;
   readonly #post: (event: Event) => void;
-  readonly #waiting = new Map<number, Completion>();
+  readonly #waiting = new IdMap<Completion>();
   readonly #latency = new LatencySampler(() => performance.now());
   #nextId = 1;
 
