@@ -43,6 +43,10 @@ export class CoreDevice implements BlockDevice {
     this.#post({ kind: 'clientRead', id: this.#wait('read', done), offset, length });
   }
 
+  recycle(data: Uint8Array): void {
+    this.#io.store?.recycle(data);
+  }
+
   write(offset: number, data: Uint8Array, options: WriteOptions, done: WriteDone): void {
     const id = this.#wait('write', (error, _data, dataFree) => done(error, dataFree));
     this.#post({ kind: 'clientWrite', id, offset, length: data.byteLength, payload: data, fua: options.fua });
