@@ -14,6 +14,7 @@ import type { Event } from '../core/event.ts';
 import { IdMap } from '../core/id-map.ts';
 import type { Payload } from '../core/packet.ts';
 import type { ClientKind, ClientLatency } from '../core/resync-rate.ts';
+import { threadBusyPoll } from './busy-poll.ts';
 import { LatencySampler } from './latency-sampler.ts';
 import { BlockDigests } from './block-digests.ts';
 import type { LocalIo } from './local-io.ts';
@@ -103,6 +104,7 @@ export class CoreDevice implements BlockDevice {
 
   /** `kind` null: how long it takes depends on what it covers. */
   #wait(kind: ClientKind | null, done: Completion): number {
+    threadBusyPoll.onArrival();
     const id = this.#nextId++;
     if (kind !== null) this.#latency.onBegin(kind, id);
     this.#waiting.set(id, done);
