@@ -5,12 +5,15 @@
  * for `windowMs` ends it, and only after some requests in close succession does it begin.
  */
 import { availableParallelism } from 'node:os';
+import { yieldProcessor } from './libc.ts';
 
 export interface BusyPollOptions {
   /** Monotonic milliseconds with fractions. */
   readonly nowMs: () => number;
   /** Runs `then` after the event loop has looked for input. */
   readonly soon: (then: () => void) => void;
+  /** Lets whoever waits for this processor run first. */
+  readonly yieldProcessor: () => void;
   /** How long to stay awake without anything to do; 0: never. */
   readonly windowMs: number;
 }
@@ -55,7 +58,7 @@ export class BusyPoll {
   }
 
   readonly #again = (): void => {
-    const { nowMs, soon, windowMs } = this.#options;
+    const { nowMs, soon, windowMs, yieldProcessor } = this.#options;
     const now = nowMs();
     if (this.#hasArrived) {
       this.#hasArrived = false;
@@ -65,6 +68,8 @@ export class BusyPoll {
       this.#closeCount = 0;
       return;
     }
+    // A client, or the peer, on the same processor would otherwise wait until this thread has used up its time.
+    yieldProcessor();
     soon(this.#again);
   };
 }
@@ -73,5 +78,6 @@ export class BusyPoll {
 export const threadBusyPoll = new BusyPoll({
   nowMs: () => performance.now(),
   soon: (then) => void setImmediate(then),
+  yieldProcessor,
   windowMs: availableParallelism() > 1 ? defaultWindowMs : 0,
 });

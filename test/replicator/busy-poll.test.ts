@@ -5,7 +5,12 @@ import { BusyPoll } from '../../replicator/shell/busy-poll.ts';
 function poller(windowMs = 0.2) {
   const clock = { nowMs: 100 };
   const due: (() => void)[] = [];
-  const poll = new BusyPoll({ nowMs: () => clock.nowMs, soon: (then) => due.push(then), windowMs });
+  const poll = new BusyPoll({
+    nowMs: () => clock.nowMs,
+    soon: (then) => due.push(then),
+    yieldProcessor: () => undefined,
+    windowMs,
+  });
   return {
     poll,
     arriveAfter(ms: number) {
