@@ -55,8 +55,7 @@ test('what spans memory of different owners is a copy that nobody has to let go 
   other.release();
   t.is(queue.takeRetained(16).length, 16);
   t.is(queue.takenOwner, null);
-  t.is(pool.take(8), one);
-  t.is(pool.take(8), other);
+  t.deepEqual(new Set([pool.take(8), pool.take(8)]), new Set([one, other]));
 });
 
 test('a queue that is cleared lets go of everything', (t) => {
