@@ -173,9 +173,9 @@ export class ActivityLog {
     return false;
   }
 
-  /** A hint for a flush in the background: more than three quarters of the capacity is not stable. */
+  /** A hint for a flush in the background, while there is as much room left as it makes: half of the capacity is not stable. */
   wantsFlush(): boolean {
-    return this.#unstableCount * 4 > this.capacity * 3;
+    return this.#unstableCount * 2 > this.capacity;
   }
 
   /** Operations that wait, in the queue or for the outstanding transaction. */

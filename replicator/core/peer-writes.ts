@@ -2,7 +2,6 @@
  * Writes and flushes that arrive from the Primary. They are applied in stream order where they overlap; a flush covers
  * every write before it in the stream. While the Primary has no disk, its blocks are marked here: this is the only copy.
  */
-import { whenActive } from './activity-log-pump.ts';
 import type { Core } from './core.ts';
 import type { DiskOutcome } from './event.ts';
 import { IdMap } from './id-map.ts';
@@ -23,7 +22,7 @@ export class PeerWrites {
   #flushes: WaitingFlush[] = [];
   #lastSeq = 0;
   #session = 0;
-  readonly #waitingForLog = new Map<number, () => void>();
+  readonly waitingForLog = new Map<number, () => void>();
   /** On their way to the disk, those of sessions that are over among them. */
   #applying = 0;
   #whenApplied: (() => void)[] = [];
@@ -53,14 +52,17 @@ export class PeerWrites {
     core.disk.lock(key, offset, length, 'exclusive', () => {
       if (!isOnlyCopy || !core.hasDisk) return apply(() => undefined);
       const { log } = core;
-      whenActive(core, this.#waitingForLog, key, offset, length, () => {
+      core.logPump.whenActive(this.waitingForLog, key, offset, length, () => {
         // The disk may have gone while this waited; then nobody counts references in the old log any more.
         if (log !== core.log) {
           core.disk.unlock(key);
           return this.#finish(session, seq, 'failed', packet.fua);
         }
         core.outOfSync.mark(offset, length);
-        apply(() => log.end(key, 0));
+        apply(() => {
+          log.end(key, 0);
+          if (log === core.log) core.logPump.onChange();
+        });
       });
     });
   }
@@ -156,7 +158,7 @@ export class PeerWrites {
   }
 
   get size(): number {
-    return this.#pending.size + this.#waitingForLog.size;
+    return this.#pending.size + this.waitingForLog.size;
   }
 
   /** Runs when all that has arrived is on the disk (or the disk is gone), whatever became of its session. */
@@ -183,8 +185,8 @@ export class PeerWrites {
   }
 
   onLogReplaced(): void {
-    const waiting = [...this.#waitingForLog.values()];
-    this.#waitingForLog.clear();
+    const waiting = [...this.waitingForLog.values()];
+    this.waitingForLog.clear();
     for (const then of waiting) then();
   }
 }

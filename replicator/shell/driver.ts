@@ -325,6 +325,10 @@ class Driver implements ResourceNode {
         return this.#io.flush(effect.id);
       case 'growDisk':
         return this.#io.grow(effect.id, effect.sizeBytes);
+      case 'endTurn':
+        // Behind all that the sockets have brought, of every client.
+        setImmediate(() => this.#post({ kind: 'turnEnded' }));
+        return;
       case 'commit':
         return this.#metadata.commit(effect.transaction, () =>
           this.#post({ kind: 'metadataCommitted', id: effect.id }),
