@@ -119,7 +119,7 @@ export const generationBugs: readonly PlantedBug[] = [
     find: 'if (this.#recordingLoss || core.solo.isBusy || core.roles',
     replace: 'if (this.#recordingLoss || core.roles',
     seedsMax: 500,
-    checkers: ['generations', 'identical'],
+    checkers: ['generations', 'identical', 'liveness'],
     rare: true,
   },
   {
@@ -218,7 +218,7 @@ export const generationBugs: readonly PlantedBug[] = [
     find: 'return self.discardMyData ? sync(',
     replace: 'return peer.discardMyData ? sync(',
     seedsMax: 60,
-    checkers: ['read', 'generations'],
+    checkers: ['read', 'generations', 'liveness'],
   },
   {
     name: 'superseded-not-fenced',
@@ -275,7 +275,28 @@ export const generationBugs: readonly PlantedBug[] = [
     replace: `    core.meta.update({ primary: false }, {}, () => {
       this.#ended();`,
     seedsMax: 500,
-    checkers: ['read', 'acknowledged-flush'],
+    checkers: ['read', 'acknowledged-flush', 'survivor'],
+    rare: true,
+  },
+  {
+    name: 'unmirrored-unrecorded',
+    what: 'a device that lost its peer by definition is written in the generation that it shares with it',
+    breaks: 'W7',
+    file: 'solo.ts',
+    find: 'if (!core.isMirrored) return this.#blocksUnmirrored();',
+    replace: 'if (!core.isMirrored) return false;',
+    seedsMax: 100,
+    checkers: ['identical', 'read', 'unmarked-difference'],
+  },
+  {
+    name: 'unmirrored-bitmap-kept',
+    what: 'a device without its peer goes on with a bitmap that nothing is marked in',
+    breaks: 'W7',
+    file: 'metadata-keeper.ts',
+    find: 'return peerExcluded && bitmap.length === 0;',
+    replace: 'return peerExcluded && bitmap.length >= 0;',
+    seedsMax: 1000,
+    checkers: ['identical', 'unmarked-difference'],
     rare: true,
   },
 ];
