@@ -118,7 +118,7 @@ export const generationBugs: readonly PlantedBug[] = [
     file: 'session.ts',
     find: 'if (this.#recordingLoss || core.solo.isBusy || core.roles',
     replace: 'if (this.#recordingLoss || core.roles',
-    seedsMax: 500,
+    seedsMax: 4000,
     checkers: ['generations', 'identical', 'liveness'],
     rare: true,
   },
