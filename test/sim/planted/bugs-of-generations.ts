@@ -112,17 +112,6 @@ export const generationBugs: readonly PlantedBug[] = [
     rare: true,
   },
   {
-    name: 'introduced-early-solo',
-    what: 'a handshake begins while a new generation is being recorded',
-    breaks: 'W7',
-    file: 'session.ts',
-    find: 'if (this.#recordingLoss || core.solo.isBusy || core.roles',
-    replace: 'if (this.#recordingLoss || core.roles',
-    seedsMax: 4000,
-    checkers: ['generations', 'identical', 'liveness'],
-    rare: true,
-  },
-  {
     name: 'entered-unconfirmed',
     what: 'mirroring begins before the peer has recorded the decision',
     breaks: 'W7',
