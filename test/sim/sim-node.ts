@@ -415,6 +415,12 @@ export class SimNode implements Host {
         return this.disk.flush((outcome) => this.#tell({ kind: 'localFlushed', id: effect.id, outcome }));
       case 'growDisk':
         return this.#growDisk(effect.id, effect.sizeBytes);
+      case 'endTurn': {
+        const process = this.#process;
+        return this.#world.after(0, () => {
+          if (process === this.#process) this.#tell({ kind: 'turnEnded' });
+        });
+      }
       case 'commit':
         if ((effect.transaction.superblock?.sizeBytes ?? 0) > this.disk.readySectors * sectorBytes)
           this.#world.violation('contract', `${this.name} records a size that its disk does not have`);
