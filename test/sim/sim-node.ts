@@ -13,10 +13,9 @@ import type { CommandResult } from '../../replicator/core/refusal.ts';
 import { noLatency } from '../../replicator/core/resync-rate.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
 import type { TableSizes } from '../../replicator/core/table-sizes.ts';
-import { formatGeneration } from '../../replicator/core/vocabulary.ts';
 import type { DiskState, Generation } from '../../replicator/core/vocabulary.ts';
 import type { Coverage } from './coverage.ts';
-import { describe } from './describe.ts';
+import { describe, describeNode } from './describe.ts';
 import { LatestLatency } from './latest-latency.ts';
 import type { Prng } from './prng.ts';
 import { sectorBytes, SimDigests, SimPayload } from './sim-disk.ts';
@@ -595,12 +594,6 @@ export class SimNode implements Host {
   }
 
   describe(): string {
-    const status = this.#core?.status() ?? null;
-    if (status === null) return `${this.name} down`;
-    const { peer, generation } = status;
-    const link =
-      peer === null ? '-' : `${peer.connection}/${peer.replication} peer ${peer.role}/${peer.diskState}`;
-    const held = status.suspended.length > 0 ? ` held: ${status.suspended.join()}` : '';
-    return `${this.name} ${status.role}/${status.diskState} ${link} ${formatGeneration(generation.current)} oos ${peer?.outOfSyncBytes ?? 0}${held}${status.splitBrain ? ' SPLIT BRAIN' : ''}${this.#frozen ? ' (stands still)' : ''}`;
+    return describeNode(this.name, this.#core?.status() ?? null, this.#frozen);
   }
 }
