@@ -59,6 +59,9 @@ export interface BlockDevice {
 
   read(offsetBytes: number, lengthBytes: number, done: ReadDone): void;
 
+  /** The data of a read is no longer looked at: its memory may serve another. Whoever does not know leaves it to be garbage. */
+  recycle?(data: Uint8Array): void;
+
   /**
    * `data` is handed over: the caller never changes its bytes again before `done` has said that they are free. The
    * device may keep the view (for the peer link) even after `done` otherwise.

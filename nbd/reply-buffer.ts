@@ -2,6 +2,8 @@
  * Replies on their way out, collected so that those of one turn leave in one system call. Headers are written into
  * shared pages; long data is passed on as it is, short data is copied beside its header.
  */
+const nothing: readonly Uint8Array[] = [];
+
 export class ReplyBuffer {
   static readonly pageBytes = 64 * 1024;
   /** Up to here a copy costs less than one more element of a gather write. */
@@ -13,6 +15,8 @@ export class ReplyBuffer {
   #from = 0;
   #to = 0;
   #ready: Uint8Array[] = [];
+  /** Data among `#ready` that was not copied. */
+  #lent: Uint8Array[] = [];
   #length = 0;
 
   /** Bytes collected. */
@@ -33,15 +37,26 @@ export class ReplyBuffer {
     return at;
   }
 
-  append(data: Uint8Array): void {
+  /** Answers whether the data was copied: otherwise it has to stay as it is until it has been sent. */
+  append(data: Uint8Array): boolean {
     if (data.length <= ReplyBuffer.copyBytes) {
       const at = this.reserve(data.length);
       this.page.set(data, at);
-      return;
+      return true;
     }
     this.#seal();
     this.#ready.push(data);
+    this.#lent.push(data);
     this.#length += data.length;
+    return false;
+  }
+
+  /** What of the last `drain` is not this buffer's own memory. */
+  takeLent(): readonly Uint8Array[] {
+    if (this.#lent.length === 0) return nothing;
+    const lent = this.#lent;
+    this.#lent = [];
+    return lent;
   }
 
   /** Everything collected, in order; the buffer is empty afterwards. */

@@ -330,14 +330,22 @@ export class Session {
   #flush(): void {
     if (this.#replies.length === 0 || this.#phase.kind === 'closed') return;
     const parts = this.#replies.drain();
+    const lent = this.#replies.takeLent();
+    const written =
+      lent.length === 0
+        ? this.#written
+        : () => {
+            for (const data of lent) this.#transmission?.recycle(data);
+            this.#written();
+          };
     const [only] = parts;
     if (parts.length === 1 && only !== undefined) {
-      this.#socket.write(only, this.#written);
+      this.#socket.write(only, written);
       return;
     }
     this.#socket.cork();
     for (const [index, part] of parts.entries()) {
-      if (index === parts.length - 1) this.#socket.write(part, this.#written);
+      if (index === parts.length - 1) this.#socket.write(part, written);
       else this.#socket.write(part);
     }
     this.#socket.uncork();

@@ -243,6 +243,11 @@ export class TransmissionIntake {
     return this.#muted ? null : this.#replies;
   }
 
+  /** Data of a read that has been copied or sent. */
+  recycle(data: Uint8Array): void {
+    this.negotiated.export.device.recycle?.(data);
+  }
+
   /** For InFlight: its reply, if any, was written. */
   left(): void {
     this.#host.completed();
@@ -286,7 +291,7 @@ class InFlight implements Completion {
         const expected = this.#command.kind === 'read' ? this.#command.lengthBytes : -1;
         if (data?.length !== expected)
           throw new Error(`the device answered a read of ${expected} bytes with ${data?.length}`);
-        replyData(replies, this.#mode, this.#request, data);
+        if (replyData(replies, this.#mode, this.#request, data)) this.#intake.recycle(data);
       } else this.#fail(replies, error);
     }
     this.#intake.left();

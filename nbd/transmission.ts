@@ -199,8 +199,13 @@ export function replyError(
   replies.append(payload);
 }
 
-/** One content chunk whatever its length, which satisfies NBD_CMD_FLAG_DF. */
-export function replyData(replies: ReplyBuffer, mode: ReplyMode, request: Request, data: Uint8Array): void {
+/** One content chunk whatever its length, which satisfies NBD_CMD_FLAG_DF. Answers whether the data was copied. */
+export function replyData(
+  replies: ReplyBuffer,
+  mode: ReplyMode,
+  request: Request,
+  data: Uint8Array,
+): boolean {
   if (mode === 'simple') {
     writeSimple(replies, 0, request.cookie);
   } else {
@@ -208,7 +213,7 @@ export function replyData(replies: ReplyBuffer, mode: ReplyMode, request: Reques
     const at = replies.reserve(8);
     replies.page.writeBigUInt64BE(request.offset, at);
   }
-  replies.append(data);
+  return replies.append(data);
 }
 
 /** Neighbours of equal state are told as one. Throws when the device broke its contract: a bug, not an error. */

@@ -22,6 +22,7 @@ strace          | command strace             | the order of system calls on the 
 e2fsprogs       | command mkfs.ext4          | file systems in a real kernel
 util-linux      | command fstrim             | TRIM from a real kernel
 iproute2        | command ss                 | checks of listening sockets
+libisal2        | library libisal.so.2       | the faster of the two native checksums
 openssl         | command openssl            | TLS with certificates made on the spot
 '
 readonly kernel_dir=.cache/kernel
@@ -61,6 +62,7 @@ missing_packages() {
 is_present() {
   case $1 in
     command) command -v "$2" >/dev/null ;;
+    library) ldconfig -p | grep -qF "$2" ;;
     python) python3 -c "import $2" 2>/dev/null ;;
   esac
 }

@@ -10,6 +10,9 @@
 import { extentsTouched } from './blocks.ts';
 import type { ActiveRange } from './metadata.ts';
 import type { BlockRun } from './packet.ts';
+import { IdMap } from './id-map.ts';
+import { RecencyList } from './recency-list.ts';
+import type { Listed } from './recency-list.ts';
 
 /** An operation on more extents than this gets one entry of its own, outside the capacity. */
 const ordinaryExtentsMax = 64;
@@ -19,7 +22,7 @@ export interface ActivityTransaction {
   readonly deactivate: readonly ActiveRange[];
 }
 
-interface Entry {
+interface Entry extends Listed<Entry> {
   readonly range: ActiveRange;
   /** Operations under way, or placed in the outstanding transaction. */
   references: number;
@@ -54,7 +57,7 @@ export class ActivityLog {
   /** Ordinary entries that the log holds once the outstanding transaction has committed. At most `capacity`. */
   readonly #entries = new Map<number, Entry>();
   /** Those without references, least recently used first. */
-  readonly #idle = new Set<Entry>();
+  readonly #idle = new RecencyList<Entry>();
   readonly #bulk: Entry[] = [];
   /** How many ordinary entries have which `lastEpoch`, for epochs not yet stable. */
   readonly #unstable = new Map<number, number>();
@@ -62,7 +65,7 @@ export class ActivityLog {
   #stableEpoch = 0;
 
   /** Operations under way on one entry; the common case, without an object per operation. */
-  readonly #single = new Map<number, Entry>();
+  readonly #single = new IdMap<Entry>();
   readonly #multiple = new Map<number, readonly Entry[]>();
   /** In order of arrival. They hold no references. */
   readonly #waiting = new Map<number, WaitingOp>();
@@ -170,9 +173,9 @@ export class ActivityLog {
     return false;
   }
 
-  /** A hint for a flush in the background: more than three quarters of the capacity is not stable. */
+  /** A hint for a flush in the background, while there is as much room left as it makes: half of the capacity is not stable. */
   wantsFlush(): boolean {
-    return this.#unstableCount * 4 > this.capacity * 3;
+    return this.#unstableCount * 2 > this.capacity;
   }
 
   /** Operations that wait, in the queue or for the outstanding transaction. */
@@ -396,7 +399,10 @@ export class ActivityLog {
 }
 
 function newEntry(range: ActiveRange): Entry {
-  return { range, references: 0, lastEpoch: 0, active: false, retiring: false };
+  return {
+    ...{ range, references: 0, lastEpoch: 0, active: false, retiring: false },
+    ...{ older: null, newer: null, isListed: false },
+  };
 }
 
 function covers(range: ActiveRange, extents: BlockRun): boolean {

@@ -3,6 +3,7 @@
  * This file holds the state that its parts share and hands events to the part they concern; the parts are one idea each.
  */
 import { ActivityLog } from './activity-log.ts';
+import { ActivityLogPump } from './activity-log-pump.ts';
 import { AdminCommands } from './admin-commands.ts';
 import type { Connection } from './connection.ts';
 import { isNegotiating, isReplicating } from './connection.ts';
@@ -63,6 +64,7 @@ export class Core {
   readonly outOfSync: OutOfSync;
   readonly epochs: Epochs;
   log: ActivityLog;
+  readonly logPump = new ActivityLogPump(this);
 
   role: 'Primary' | 'Secondary' = 'Secondary';
   diskState: OwnDisk = 'Diskless';
@@ -190,6 +192,8 @@ export class Core {
         return this.disk.onDigested(event.id, event.digests);
       case 'diskGrown':
         return this.resize.onDiskGrown(event.id, event.outcome);
+      case 'turnEnded':
+        return this.logPump.onTurnEnded();
       case 'metadataCommitted':
         return this.meta.onCommitted(event.id);
       case 'linkUp':
@@ -234,7 +238,7 @@ export class Core {
     this.deadlines.onTick();
     this.resize.onTick();
     // What stood in the way of a checkpoint may have ended.
-    if (this.log.waitingCount > 0) this.writes.pumpLog();
+    this.logPump.onChange();
     this.#expireNoData();
   }
 

@@ -50,6 +50,8 @@ export type Effect =
    * stable storage. One at a time; reads and writes of the device go on meanwhile.
    */
   | { readonly kind: 'growDisk'; readonly id: number; readonly sizeBytes: number }
+  /** -> turnEnded, once the events that have arrived by now are handed in. Never within the step that asks. */
+  | { readonly kind: 'endTurn' }
   /** -> metadataCommitted, in order. A failure stops the process. */
   | { readonly kind: 'commit'; readonly id: number; readonly transaction: Transaction }
   | {

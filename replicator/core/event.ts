@@ -46,6 +46,8 @@ export type Event =
   | { readonly kind: 'localFlushed'; readonly id: number; readonly outcome: DiskOutcome }
   | { readonly kind: 'diskGrown'; readonly id: number; readonly outcome: DiskGrowth }
   | { readonly kind: 'metadataCommitted'; readonly id: number }
+  /** Answer to `endTurn`. */
+  | { readonly kind: 'turnEnded' }
   /** An authenticated session with the peer is up; packets of it carry the same number. */
   | { readonly kind: 'linkUp'; readonly session: number }
   | {

@@ -141,7 +141,7 @@ export class Flushes {
     const core = this.#core;
     advance();
     core.log.setStableEpoch(core.epochs.stable);
-    if (core.log.waitingCount > 0) core.writes.pumpLog();
+    core.logPump.onChange();
   }
 
   #settle(flush: Flush): void {
@@ -155,7 +155,7 @@ export class Flushes {
     if (owner.kind === 'final') return owner.then();
     if (owner.kind === 'checkpoint') {
       this.#checkpointing = false;
-      if (core.log.waitingCount > 0) core.writes.pumpLog();
+      core.logPump.onChange();
       return;
     }
     const { id } = owner;

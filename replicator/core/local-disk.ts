@@ -5,6 +5,7 @@
 import type { ByteRange } from './blocks.ts';
 import type { DiskOutcome, RangesFound } from './event.ts';
 import type { Digests, MirrorOp, Payload } from './packet.ts';
+import { IdMap } from './id-map.ts';
 import type { Out } from './out.ts';
 import { assert } from './out.ts';
 import { RangeLocks } from './range-locks.ts';
@@ -19,8 +20,8 @@ export class LocalDisk {
   readonly #out: Out;
   readonly #locks = new RangeLocks();
   readonly #granted = new Map<number, () => void>();
-  readonly #writes = new Map<number, WrittenThen>();
-  readonly #reads = new Map<number, ReadThen>();
+  readonly #writes = new IdMap<WrittenThen>();
+  readonly #reads = new IdMap<ReadThen>();
   readonly #rangeReads = new Map<number, RangesThen>();
   readonly #digests = new Map<number, DigestThen>();
   readonly #flushes = new Map<number, WrittenThen>();
@@ -140,7 +141,7 @@ export class LocalDisk {
   }
 }
 
-function take<T>(waiting: Map<number, T>, id: number, what: string): T {
+function take<T>(waiting: Pick<IdMap<T>, 'get' | 'delete'>, id: number, what: string): T {
   const then = waiting.get(id);
   assert(then !== undefined, `local ${what} ${id} was answered twice or never asked for`);
   waiting.delete(id);

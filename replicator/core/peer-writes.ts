@@ -2,9 +2,9 @@
  * Writes and flushes that arrive from the Primary. They are applied in stream order where they overlap; a flush covers
  * every write before it in the stream. While the Primary has no disk, its blocks are marked here: this is the only copy.
  */
-import { whenActive } from './activity-log-pump.ts';
 import type { Core } from './core.ts';
 import type { DiskOutcome } from './event.ts';
+import { IdMap } from './id-map.ts';
 import type { Packet, Payload } from './packet.ts';
 
 type WritePacket = Extract<Packet, { kind: 'write' }>;
@@ -17,12 +17,12 @@ interface WaitingFlush {
 
 export class PeerWrites {
   readonly #core: Core;
-  /** Not completed yet, in stream order (keys ascend). */
-  readonly #pending = new Set<number>();
+  /** Not completed yet, by their place in the stream. */
+  readonly #pending = new IdMap<true>();
   #flushes: WaitingFlush[] = [];
   #lastSeq = 0;
   #session = 0;
-  readonly #waitingForLog = new Map<number, () => void>();
+  readonly waitingForLog = new Map<number, () => void>();
   /** On their way to the disk, those of sessions that are over among them. */
   #applying = 0;
   #whenApplied: (() => void)[] = [];
@@ -41,7 +41,7 @@ export class PeerWrites {
     this.#lastSeq = seq;
     if (!core.hasDisk) return core.send({ kind: 'writeFailed', seq });
     if (core.options.protocol === 'B' && !packet.fua) core.send({ kind: 'received', seq });
-    this.#pending.add(seq);
+    this.#pending.set(seq, true);
     this.#applying++;
     const { session } = connection;
     const isOnlyCopy = connection.peer.disk === 'Diskless' || connection.peer.disk === 'Failed';
@@ -52,14 +52,17 @@ export class PeerWrites {
     core.disk.lock(key, offset, length, 'exclusive', () => {
       if (!isOnlyCopy || !core.hasDisk) return apply(() => undefined);
       const { log } = core;
-      whenActive(core, this.#waitingForLog, key, offset, length, () => {
+      core.logPump.whenActive(this.waitingForLog, key, offset, length, () => {
         // The disk may have gone while this waited; then nobody counts references in the old log any more.
         if (log !== core.log) {
           core.disk.unlock(key);
           return this.#finish(session, seq, 'failed', packet.fua);
         }
         core.outOfSync.mark(offset, length);
-        apply(() => log.end(key, 0));
+        apply(() => {
+          log.end(key, 0);
+          if (log === core.log) core.logPump.onChange();
+        });
       });
     });
   }
@@ -143,8 +146,8 @@ export class PeerWrites {
     for (;;) {
       const flush = this.#flushes[0];
       if (flush === undefined) return;
-      const [oldest] = this.#pending;
-      if (oldest !== undefined && oldest <= flush.afterSeq) return;
+      const oldest = this.#pending.first;
+      if (oldest !== null && oldest <= flush.afterSeq) return;
       this.#flushes.shift();
       core.disk.flush((outcome) => {
         if (outcome === 'failed') core.disks.fail('a flush of the backing device failed');
@@ -155,7 +158,7 @@ export class PeerWrites {
   }
 
   get size(): number {
-    return this.#pending.size + this.#waitingForLog.size;
+    return this.#pending.size + this.waitingForLog.size;
   }
 
   /** Runs when all that has arrived is on the disk (or the disk is gone), whatever became of its session. */
@@ -182,8 +185,8 @@ export class PeerWrites {
   }
 
   onLogReplaced(): void {
-    const waiting = [...this.#waitingForLog.values()];
-    this.#waitingForLog.clear();
+    const waiting = [...this.waitingForLog.values()];
+    this.waitingForLog.clear();
     for (const then of waiting) then();
   }
 }

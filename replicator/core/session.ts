@@ -543,7 +543,7 @@ export class Session {
     core.log.setStableEpoch(core.epochs.stable);
     core.writes.onPeerLost();
     core.flushes.onPeerLost();
-    core.writes.pumpLog();
+    core.logPump.pumpSoon();
   }
 
   /**

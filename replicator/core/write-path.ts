@@ -3,9 +3,9 @@
  * gates -> activity log -> range lock -> local disk and peer at once -> complete.
  */
 import type { ActivityLog } from './activity-log.ts';
-import { pumpActivityLog, whenActive } from './activity-log-pump.ts';
 import type { Core } from './core.ts';
 import type { ClientOutcome, DiskOutcome } from './event.ts';
+import { IdMap } from './id-map.ts';
 import type { MirrorOp, Payload } from './packet.ts';
 
 /** What has become of one copy of a write. */
@@ -49,8 +49,8 @@ interface ClientWrite {
 export class WritePath {
   readonly #core: Core;
   /** Issued and not finished, in order of issue. */
-  readonly #inFlight = new Map<number, ClientWrite>();
-  readonly #waitingForLog = new Map<number, () => void>();
+  readonly #inFlight = new IdMap<ClientWrite>();
+  readonly waitingForLog = new Map<number, () => void>();
   /** Finished on one copy only; they wait until it is on record that the other lacks them (W1, W13). */
   #waitingForRecord: ClientWrite[] = [];
   /** Counts the times that this node has become Primary. */
@@ -101,7 +101,7 @@ export class WritePath {
     write.key = core.out.newId();
     if (!core.isMirrored || !core.hasDisk) return this.#lock(write);
     write.log = core.log;
-    whenActive(core, this.#waitingForLog, write.key, write.offset, write.length, () => {
+    core.logPump.whenActive(this.waitingForLog, write.key, write.offset, write.length, () => {
       if (write.log === core.log) return this.#lock(write);
       // The disk, and its log with it, went away while the write waited: it holds no reference anywhere.
       write.log = null;
@@ -262,7 +262,7 @@ export class WritePath {
 
   /** The peer, or its disk, is gone: what it has not acknowledged it may lack. The blocks are already marked. */
   onPeerLost(): void {
-    for (const write of [...this.#inFlight.values()]) this.#loseRemote(write);
+    for (const write of this.#inFlight.values()) this.#loseRemote(write);
   }
 
   #loseRemote(write: ClientWrite): void {
@@ -320,7 +320,7 @@ export class WritePath {
     if (write.log !== null) {
       // A lost copy's blocks are marked: nothing about this write is unstable any more.
       write.log.end(write.key, write.remote === 'done' ? write.epoch : 0);
-      if (write.log === core.log && core.log.waitingCount > 0) this.pumpLog();
+      if (write.log === core.log) core.logPump.onChange();
     }
     core.solo.onWriteEnded();
   }
@@ -347,16 +347,12 @@ export class WritePath {
     for (const write of waiting) this.#finish(write);
   }
 
-  pumpLog(): void {
-    pumpActivityLog(this.#core, this.#waitingForLog);
-  }
-
   get waitingForRecord(): number {
     return this.#waitingForRecord.length;
   }
 
   get size(): number {
-    return this.#inFlight.size + this.#waitingForLog.size;
+    return this.#inFlight.size + this.waitingForLog.size;
   }
 
   /** Some are issued and not finished. */
@@ -365,7 +361,7 @@ export class WritePath {
   }
 
   get isIdle(): boolean {
-    return this.#inFlight.size === 0 && this.#waitingForLog.size === 0;
+    return this.#inFlight.size === 0 && this.waitingForLog.size === 0;
   }
 
   /** When the oldest mirrored write that the peer has not answered was issued; null when there is none. */
@@ -376,8 +372,8 @@ export class WritePath {
 
   /** The log was replaced (the disk went away): nothing waits for it any more. */
   onLogReplaced(): void {
-    const waiting = [...this.#waitingForLog.values()];
-    this.#waitingForLog.clear();
+    const waiting = [...this.waitingForLog.values()];
+    this.waitingForLog.clear();
     for (const then of waiting) then();
   }
 }

@@ -19,6 +19,7 @@ import { blockDeviceBytes } from './libc.ts';
 import type { Allocation } from './libc.ts';
 import { PoolShare } from './pool-share.ts';
 import { QuickPath, defaultQuickPath } from './quick-path.ts';
+import { ReadBuffers } from './read-buffers.ts';
 
 /** Larger ones go to the thread pool at once. Bytes. */
 const quickWriteBytesMax = 128 * 1024;
@@ -63,6 +64,7 @@ export class BackingStore {
   readonly #inMemory: boolean;
   readonly #io: FileIo;
   readonly #share: PoolShare;
+  readonly #readBuffers = new ReadBuffers();
   readonly #quickWrites: QuickPath;
   readonly #quickReads: QuickPath;
   readonly #quickAllocation: QuickPath;
@@ -127,8 +129,13 @@ export class BackingStore {
     done: (error: Error | null, data: Uint8Array | null) => void,
   ): void {
     this.#assertRange(offset, lengthBytes);
-    const data = Buffer.allocUnsafe(lengthBytes);
+    const data = this.#readBuffers.take(lengthBytes);
     this.readInto(offset, data, (error) => done(error, error === null ? data : null));
+  }
+
+  /** The data of a read, which nobody looks at any more. */
+  recycle(data: Uint8Array): void {
+    this.#readBuffers.giveBack(data);
   }
 
   /** Fills `data`. */

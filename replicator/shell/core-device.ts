@@ -11,8 +11,10 @@ import type {
 } from '../../nbd/block-device.ts';
 import type { Core } from '../core/core.ts';
 import type { Event } from '../core/event.ts';
+import { IdMap } from '../core/id-map.ts';
 import type { Payload } from '../core/packet.ts';
 import type { ClientKind, ClientLatency } from '../core/resync-rate.ts';
+import { threadBusyPoll } from './busy-poll.ts';
 import { LatencySampler } from './latency-sampler.ts';
 import { BlockDigests } from './block-digests.ts';
 import type { LocalIo } from './local-io.ts';
@@ -23,7 +25,7 @@ export class CoreDevice implements BlockDevice {
   readonly #core: Core;
   readonly #io: LocalIo;
   readonly #post: (event: Event) => void;
-  readonly #waiting = new Map<number, Completion>();
+  readonly #waiting = new IdMap<Completion>();
   readonly #latency = new LatencySampler(() => performance.now());
   #nextId = 1;
 
@@ -40,6 +42,10 @@ export class CoreDevice implements BlockDevice {
 
   read(offset: number, length: number, done: ReadDone): void {
     this.#post({ kind: 'clientRead', id: this.#wait('read', done), offset, length });
+  }
+
+  recycle(data: Uint8Array): void {
+    this.#io.store?.recycle(data);
   }
 
   write(offset: number, data: Uint8Array, options: WriteOptions, done: WriteDone): void {
@@ -98,6 +104,7 @@ export class CoreDevice implements BlockDevice {
 
   /** `kind` null: how long it takes depends on what it covers. */
   #wait(kind: ClientKind | null, done: Completion): number {
+    threadBusyPoll.onArrival();
     const id = this.#nextId++;
     if (kind !== null) this.#latency.onBegin(kind, id);
     this.#waiting.set(id, done);

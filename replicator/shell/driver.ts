@@ -17,6 +17,7 @@ import { openBackingStore } from './backing-opening.ts';
 import type { BackingStore } from './backing-store.ts';
 import type { Binding } from './backing-identity.ts';
 import { asBytes, CoreDevice } from './core-device.ts';
+import { threadBusyPoll } from './busy-poll.ts';
 import { LocalIo } from './local-io.ts';
 import { PeerLink } from './link.ts';
 import type { MetadataStore } from './metadata-store.ts';
@@ -183,7 +184,10 @@ class Driver implements ResourceNode {
         onLinkUp: (session) => this.#post({ kind: 'linkUp', session }),
         onLinkDown: (session, why, detail) => this.#post({ kind: 'linkDown', session, why, detail }),
         onLinkRefused: (detail) => this.#post({ kind: 'linkRefused', detail }),
-        onPacket: (session, packet, payload) => this.#post({ kind: 'packet', session, packet, payload }),
+        onPacket: (session, packet, payload) => {
+          threadBusyPoll.onArrival();
+          this.#post({ kind: 'packet', session, packet, payload });
+        },
         arePayloadsSettled: () => this.#core.peerWrites.size === 0 && this.#core.inbound.size === 0,
         onDrain: () => undefined,
       },
@@ -321,6 +325,10 @@ class Driver implements ResourceNode {
         return this.#io.flush(effect.id);
       case 'growDisk':
         return this.#io.grow(effect.id, effect.sizeBytes);
+      case 'endTurn':
+        // Behind all that the sockets have brought, of every client.
+        setImmediate(() => this.#post({ kind: 'turnEnded' }));
+        return;
       case 'commit':
         return this.#metadata.commit(effect.transaction, () =>
           this.#post({ kind: 'metadataCommitted', id: effect.id }),

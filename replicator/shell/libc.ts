@@ -32,6 +32,7 @@ const ioctlCall: KoffiFunc<(fd: number, request: number, argument: Uint8Array) =
   'int',
   ['int', 'unsigned long', 'void *'],
 );
+const yieldCall: KoffiFunc<() => number> = libc.func('sched_yield', 'int', []);
 const preadv2Call = bindPreadv2();
 
 const LOCK_EX = 2;
@@ -49,6 +50,11 @@ const maxAttributeBytes = 4096;
 
 /** koffi throws from 256 calls at a time on (`max_async_calls`), and the thread pool runs a few at a time anyway. */
 const offThread = new BoundedCalls(64);
+
+/** Lets others run that wait for this processor; returns at once when nobody does. */
+export function yieldProcessor(): void {
+  yieldCall();
+}
 
 /** A failed system call; `code` is the name of its errno ("EIO"), as in Node's own file system errors. */
 export class SystemCallError extends Error {

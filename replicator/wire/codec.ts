@@ -31,7 +31,10 @@ export class PacketEncoder {
    * Throws RangeError for a packet that cannot be: a bug of this node.
    */
   encode(packet: Packet, payload: Uint8Array | null): void {
-    encodeKind(this.#frames, packet.kind, packet, payload);
+    // Those of every write apart, where the compiler sees what they are.
+    if (packet.kind === 'write') encodeWrite(this.#frames, packet, payload);
+    else if (packet.kind === 'written') encodeWritten(this.#frames, packet);
+    else encodeKind(this.#frames, packet.kind, packet, payload);
   }
 
   /** Everything since the last call, in order. */
@@ -62,6 +65,18 @@ export function packetPhase(onPacket: OnPacket): FramePhase {
   return {
     bounds: packetBounds,
     deliver(type, body, payload) {
+      if (type === packetTypes.write) {
+        const write = packetBodies.write.read(body, payload === null ? 0 : payload.length);
+        body.finish();
+        onPacket(write, payload);
+        return;
+      }
+      if (type === packetTypes.written) {
+        const written = packetBodies.written.read(body, 0);
+        body.finish();
+        onPacket(written, payload);
+        return;
+      }
       // The bounds hold exactly the types of this table.
       const kind = kindOfType[type] as PacketKind;
       const packet = packetBodies[kind].read(body, payload === null ? 0 : payload.length);
@@ -79,6 +94,19 @@ for (const kind of Object.keys(packetBodies) as PacketKind[]) {
   kindOfType[packetTypes[kind]] = kind;
 }
 if (packetBounds.size !== Object.keys(packetTypes).length) throw new Error('two packet kinds share a type');
+
+function encodeWrite(frames: FrameEncoder, packet: PacketOf<'write'>, payload: Uint8Array | null): void {
+  const body = packetBodies.write;
+  checkPayload('write', payload, packet.op === 'write' ? packet.length : 0);
+  body.write(frames.begin(body.bodyBytesMax), packet);
+  frames.end(packetTypes.write, payload);
+}
+
+function encodeWritten(frames: FrameEncoder, packet: PacketOf<'written'>): void {
+  const body = packetBodies.written;
+  body.write(frames.begin(body.bodyBytesMax), packet);
+  frames.end(packetTypes.written, null);
+}
 
 function encodeKind<Kind extends PacketKind>(
   frames: FrameEncoder,

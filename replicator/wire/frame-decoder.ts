@@ -99,6 +99,9 @@ export class FrameDecoder {
   advance(byteCount: number): ProtocolError | null {
     if (this.#stopped || this.#error !== null) return this.#error;
     this.#gathered += byteCount;
+    // While it is warm: the whole of a long payload would have left the cache by the end.
+    const piece = this.#gather.subarray(this.#gathered - byteCount, this.#gathered);
+    this.#runningCrc = crc32c(piece, 0, byteCount, this.#runningCrc);
     return this.feed(nothing);
   }
 
@@ -169,6 +172,7 @@ export class FrameDecoder {
           if (length > 0) {
             if (this.#gathered === 0 && available >= length) {
               payload = chunk.subarray(at, at + length);
+              this.#runningCrc = crc32c(payload, 0, length, this.#runningCrc);
               this.#hasLentView = true;
               at += length;
             } else {
@@ -176,14 +180,15 @@ export class FrameDecoder {
               this.#body.own();
               if (available === 0 && this.#gathered < length) return;
               if (this.#gathered === 0) this.#gather = this.#gatherMemory(length);
-              at += this.#collect(this.#gather, length, chunk, at);
+              const count = this.#collect(this.#gather, length, chunk, at);
+              this.#runningCrc = crc32c(chunk, at, at + count, this.#runningCrc);
+              at += count;
               if (this.#gathered < length) return;
               this.#gathered = 0;
               payload = this.#gather;
               this.#gather = nothing;
               this.#gathers.add(payload);
             }
-            this.#runningCrc = crc32c(payload, 0, length, this.#runningCrc);
           }
           if (this.#runningCrc !== this.#contentCrc) {
             throw new ProtocolError('contentCrc', `does not match (${this.#bounds?.name ?? ''})`);

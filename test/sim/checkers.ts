@@ -49,7 +49,8 @@ function complainUnlessRecorded(
 ): void {
   const peer = cluster.otherOf(node);
   const ownMissing = isMissing(node);
-  const peerMissing = isMissing(peer);
+  // Whose definition names no peer promises nothing about one; that gets a whole copy when they meet again.
+  const peerMissing = !node.isAlone && isMissing(peer);
   if (!ownMissing && !peerMissing) return;
   // While it mirrors, there is no excuse; otherwise a record has to say that this copy does not count.
   const { peer: status } = node.status() ?? {};

@@ -73,6 +73,8 @@ export class Cluster {
   split = false;
   /** This node's disk is not the one it had: until both copies are complete again, nothing may be copied from it. */
   swapped: SimNode | null = null;
+  /** What is to happen as soon as this node has answered a ping, and the answer is on its way. */
+  whenAnswering: { readonly node: SimNode; readonly run: () => void } | null = null;
   /** Growths that an operator has asked for and not been told the end of. */
   growths = 0;
   /** In the next handshake between equals, a Secondary is to be heard as a Primary. */
@@ -272,6 +274,10 @@ export class Cluster {
 
   /** What a node says of itself when it is told to claim what it is not. */
   #outgoing(node: SimNode, packet: Packet): Packet {
+    if (packet.kind === 'pong' && this.whenAnswering?.node === node) {
+      this.world.after(0, this.whenAnswering.run);
+      this.whenAnswering = null;
+    }
     if (!this.claimsPrimary || packet.kind !== 'state' || packet.state.role === 'Primary') return packet;
     const { current } = packet.state;
     if (this.otherOf(node).metadata.superblock.current !== current) return packet;

@@ -1,6 +1,8 @@
 /** Events, effects and packets as one readable line of a trace. */
 import type { Effect } from '../../replicator/core/effect.ts';
 import type { Event } from '../../replicator/core/event.ts';
+import type { CoreStatus } from '../../replicator/core/status.ts';
+import { formatGeneration } from '../../replicator/core/vocabulary.ts';
 import { SimPayload } from './sim-disk.ts';
 
 export function describe(thing: Event | Effect): string {
@@ -23,4 +25,14 @@ function show(value: unknown): string {
       .join(' ')}}`;
   }
   return String(value);
+}
+
+/** A node as one line; `status` null when it is down. */
+export function describeNode(name: string, status: CoreStatus | null, isFrozen: boolean): string {
+  if (status === null) return `${name} down`;
+  const { peer, generation } = status;
+  const link =
+    peer === null ? '-' : `${peer.connection}/${peer.replication} peer ${peer.role}/${peer.diskState}`;
+  const held = status.suspended.length > 0 ? ` held: ${status.suspended.join()}` : '';
+  return `${name} ${status.role}/${status.diskState} ${link} ${formatGeneration(generation.current)} oos ${peer?.outOfSyncBytes ?? 0}${held}${status.splitBrain ? ' SPLIT BRAIN' : ''}${isFrozen ? ' (stands still)' : ''}`;
 }

@@ -45,6 +45,7 @@ export const actions = [
   'old-disk',
   'claim-primary',
   'grow',
+  'die-answering',
 ] as const;
 export type Action = (typeof actions)[number];
 
@@ -208,6 +209,8 @@ export class Fate {
         return this.#repairLater(prng, () => network.healCut());
       case 'grow':
         return this.#grow(node, prng);
+      case 'die-answering':
+        return this.#dieAnswering(prng);
       default:
         return action satisfies never;
     }
@@ -228,6 +231,32 @@ export class Fate {
       cluster.kill(victim);
       this.#startLater(victim, prng);
     });
+  }
+
+  /**
+   * The Primary dies with a sign of life on its way, and just then the other node is told to take over: what it hears is older
+   * than what it asks.
+   */
+  #dieAnswering(prng: Prng): void {
+    const cluster = this.#cluster;
+    const { world, network } = cluster;
+    const primary = cluster.nodes.find(({ isServing }) => isServing);
+    if (primary === undefined) return;
+    const die = (): void => {
+      if (!this.#running || !primary.isServing) return;
+      cluster.powerCut(primary);
+      this.#startLater(primary, prng);
+      const { begun } = network;
+      const heir = cluster.otherOf(primary);
+      const askedMs = heir.clockMs();
+      heir.command({ kind: 'promote', force: false, dryRun: false }, (result) => {
+        if (result === 'gone' || result.ok || result.refusal.code !== 'peer-is-primary') return;
+        // Later, by its own clock, it may have waited long enough, though that has only jumped.
+        if (network.begun === begun && heir.clockMs() - askedMs < 500)
+          world.violation('liveness', `${primary.name}, dead, stands in the way: ${cluster.describe()}`);
+      });
+    };
+    cluster.whenAnswering = { node: primary, run: die };
   }
 
   #cut(prng: Prng): void {

@@ -23,6 +23,8 @@ export class Operator {
   #resolving = false;
   /** Nodes that are to stay as they are until their repair is due. */
   readonly #held = new Set<SimNode>();
+  /** Not to be started. */
+  #left: SimNode | null = null;
 
   constructor(cluster: Cluster) {
     this.#cluster = cluster;
@@ -50,6 +52,11 @@ export class Operator {
     else this.#held.delete(node);
   }
 
+  /** The node is not to be started, until another one (or none) is said not to. */
+  leave(node: SimNode | null): void {
+    this.#left = node;
+  }
+
   // Keeping the service going.
 
   #supervise(): void {
@@ -71,7 +78,7 @@ export class Operator {
   /** An order given before may have been carried out only now: nothing is to stay apart. */
   #bringTogether(): void {
     for (const node of this.#cluster.nodes) {
-      node.start();
+      if (node !== this.#left) node.start();
       if (node.status()?.peer?.connection === 'StandAlone' && !isDecisionDue(node.status()))
         this.order(node, { kind: 'connect', discardMyData: false, dryRun: false });
     }

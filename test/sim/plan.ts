@@ -52,7 +52,7 @@ const chances: Partial<Record<Action, number>> = {
   'lose-probes': 0.15,
 };
 
-const drawnApart: ReadonlySet<Action> = new Set(['grow', 'disk-both']);
+const drawnApart: ReadonlySet<Action> = new Set(['grow', 'disk-both', 'die-answering']);
 
 export function planHistory(seed: bigint, shortening: Shortening = unshortened): Plan {
   const prng = new Prng(seed ^ 0x5eedn);
@@ -63,6 +63,7 @@ export function planHistory(seed: bigint, shortening: Shortening = unshortened):
   // Drawn apart, so that histories without these stay what they were.
   const grows = kind === 'pair' && new Prng(seed ^ 0x6702n).chance(0.25);
   const losesBoth = kind === 'pair' && new Prng(seed ^ 0xd15cn).chance(0.08);
+  const diesAnswering = kind === 'pair' && new Prng(seed ^ 0xdead7n).chance(0.08);
   const networkDelayMs = prng.pick([0.2, 2, 20]);
   const diskLatencyMs = prng.pick([0.5, 5, 30]);
   const metadataDelayMs = prng.pick([1, 10, 60]);
@@ -93,6 +94,7 @@ export function planHistory(seed: bigint, shortening: Shortening = unshortened):
         ...some,
         ...(grows ? (['grow'] as const) : []),
         ...(losesBoth ? (['disk-both'] as const) : []),
+        ...(diesAnswering ? (['die-answering'] as const) : []),
       ],
       intervalMs: Math.round(faultsMs / prng.pick([5, 15, 40])),
       repairMs: prng.pick([300, 2000, 6000]),

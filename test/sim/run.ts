@@ -4,13 +4,21 @@ import { checkEmpty, checkIdentical, isEmpty } from './checkers.ts';
 import { Cluster } from './cluster.ts';
 import { Coverage } from './coverage.ts';
 import type { CoverageReport } from './coverage.ts';
+import {
+  losePeer,
+  serveWithoutPeer,
+  settleMsMax,
+  stallVerify,
+  stayConnected,
+  verifyOnline,
+} from './endings.ts';
 import { Fate } from './fate.ts';
 import type { InjectedFault } from './fate.ts';
 import { runMismatch } from './mismatch.ts';
 import { Operator } from './operator.ts';
 import { planHistory, unshortened } from './plan.ts';
 import type { Plan, Shortening } from './plan.ts';
-import type { MakeCore, SimNode } from './sim-node.ts';
+import type { MakeCore } from './sim-node.ts';
 import { World } from './world.ts';
 import type { Violation } from './world.ts';
 
@@ -39,9 +47,6 @@ export interface HistoryResult {
   readonly coverage: CoverageReport;
 }
 
-/** After the last fault, everything has to be well again within this time. */
-const settleMsMax = 120_000;
-
 export function runHistory(seed: bigint, options: HistoryOptions = {}): HistoryResult {
   const world = new World(seed, options.trace ?? null);
   const makeCore: MakeCore = options.makeCore ?? ((core, ids) => new Core(core, ids));
@@ -69,10 +74,10 @@ function runPair(cluster: Cluster, operator: Operator, fate: Fate, faultsMs: num
   operator.start();
   fate.start();
   cluster.world.run(faultsMs);
-  if (cluster.world.violations.length === 0) settle(cluster, fate);
+  if (cluster.world.violations.length === 0) settle(cluster, operator, fate);
 }
 
-function settle(cluster: Cluster, fate: Fate): void {
+function settle(cluster: Cluster, operator: Operator, fate: Fate): void {
   const { world, client, nodes } = cluster;
   world.trace(() => '-- everything is put right');
   fate.putRight();
@@ -85,7 +90,13 @@ function settle(cluster: Cluster, fate: Fate): void {
   // The client goes on for a while after all is well.
   world.run(world.nowMs + 500);
   if (isServed() && world.seed % 4n === 0n) losePeer(cluster);
+  if (isServed() && world.seed % 16n === 5n) {
+    serveWithoutPeer(cluster, operator);
+    world.run(world.nowMs + settleMsMax, isServed, 10);
+    cluster.differences.watch();
+  }
   client.stop();
+  cluster.network.steady();
   // It is well when it stays so: an order given before may be carried out only now, and what an ended session had asked of
   // a slow disk is still to come back.
   const isQuiet = (): boolean =>
@@ -115,61 +126,11 @@ function settle(cluster: Cluster, fate: Fate): void {
   if (a !== b) world.violation('identical', `well, but of different generations: ${cluster.describe()}`);
   const server = nodes.find((node) => node.isServing);
   if (server === undefined) return world.violation('liveness', 'nobody serves in the end');
+  stallVerify(cluster, server);
   verifyOnline(cluster, server);
   if (world.violations.length > 0) return;
   let verified = false;
   client.verify(server, () => (verified = true));
   world.run(world.nowMs + 10_000, () => verified);
   if (!verified && world.violations.length === 0) world.violation('liveness', 'the last reads never end');
-}
-
-/** Above the time of silence after which most nodes believe that their peer is lost. */
-const silenceMs = 1_500;
-
-/** A connection that nobody uses stays: each node hears from the other one often enough. */
-function stayConnected({ world, network }: Cluster): void {
-  const before = network.begun;
-  world.run(world.nowMs + silenceMs);
-  if (network.begun > before) world.violation('liveness', 'an idle connection is lost');
-}
-
-/** Online verify finds what a disk has done wrong, exactly that, and mends it: which copy was right, nothing can tell. */
-function verifyOnline(cluster: Cluster, node: SimNode): void {
-  const { world, differences } = cluster;
-  const differing = differences.shown('all').length;
-  if (differing === 0 && world.seed % 16n !== 0n) return;
-  cluster.verified = null;
-  node.command({ kind: 'verify', action: 'start', repair: true });
-  world.run(world.nowMs + settleMsMax, () => cluster.verified !== null);
-  if (world.violations.length > 0) return;
-  if (cluster.verified !== differing)
-    return world.violation('verify', `verify finds ${cluster.verified} blocks, but ${differing} differ`);
-  const isMended = (): boolean => cluster.isHealthy && differences.shown('all').length === 0;
-  world.run(world.nowMs + settleMsMax, isMended, 100);
-  if (world.violations.length === 0 && !isMended())
-    world.violation('verify', `what verify has found is not mended: ${cluster.describe()}`);
-}
-
-/** However long a healthy Primary takes to make sure that a silent peer has not taken over, and to go on alone. */
-const aloneMsMax = 12_000;
-/** The client goes on alone for so long, for the peer to have something to catch up with. */
-const aloneMs = 500;
-
-/** The other node falls silent and stays so: unless the policy is to wait, the service goes on without it. */
-function losePeer(cluster: Cluster): void {
-  const { world, client, network, nodes } = cluster;
-  const server = nodes.find((node) => node.isServing);
-  if (server?.goesOnAlone !== true) return;
-  cluster.note('link', null);
-  network.cut('stall');
-  const hasNoticed = (): boolean => server.status()?.peer?.connection !== 'Connected';
-  const untilMs = world.nowMs + aloneMsMax;
-  world.run(untilMs, hasNoticed, 10);
-  // What is under way is answered, and then something that was asked for later.
-  const due = client.answered + server.requestsUnderWay;
-  world.run(untilMs, () => client.answered > due, 10);
-  if (client.answered <= due && world.violations.length === 0)
-    world.violation('liveness', `silence of the peer stops the service: ${cluster.describe()}`);
-  world.run(world.nowMs + aloneMs);
-  network.healCut();
 }

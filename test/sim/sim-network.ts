@@ -75,6 +75,7 @@ export class SimNetwork {
   /** Each side counts its own. */
   readonly #sessions = new Map<Host, number>();
   #losesProbes = false;
+  #isSteady = false;
   /** Null: no limit worth a model. */
   #bytesPerMs: number | null = null;
   /** When the line towards a host is free again. */
@@ -195,6 +196,11 @@ export class SimNetwork {
   /** So many bytes per millisecond in each direction; null for a fast line. */
   limit(bytesPerMs: number | null): void {
     this.#bytesPerMs = bytesPerMs;
+  }
+
+  /** From now on nothing takes far longer than usual: long enough, for a fast clock, to be taken for a loss. */
+  steady(): void {
+    this.#isSteady = true;
   }
 
   heal(): void {
@@ -343,7 +349,7 @@ export class SimNetwork {
 
   #delay(): number {
     const usual = (this.#prng.int(1000) / 1000) * this.#options.delayMs;
-    return this.#prng.chance(0.01) ? usual * 20 : usual;
+    return this.#prng.chance(0.01) && !this.#isSteady ? usual * 20 : usual;
   }
 
   #otherOf(host: Host): Host {

@@ -10,14 +10,13 @@ import type { Effect } from '../../replicator/core/effect.ts';
 import type { CoreOptions, GenerationSource } from '../../replicator/core/options.ts';
 import type { Packet, Payload, PeerState } from '../../replicator/core/packet.ts';
 import type { CommandResult } from '../../replicator/core/refusal.ts';
-import type { ClientLatency } from '../../replicator/core/resync-rate.ts';
 import { noLatency } from '../../replicator/core/resync-rate.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
 import type { TableSizes } from '../../replicator/core/table-sizes.ts';
-import { formatGeneration } from '../../replicator/core/vocabulary.ts';
 import type { DiskState, Generation } from '../../replicator/core/vocabulary.ts';
 import type { Coverage } from './coverage.ts';
-import { describe } from './describe.ts';
+import { describe, describeNode } from './describe.ts';
+import { LatestLatency } from './latest-latency.ts';
 import type { Prng } from './prng.ts';
 import { sectorBytes, SimDigests, SimPayload } from './sim-disk.ts';
 import type { SimDisk } from './sim-disk.ts';
@@ -87,6 +86,11 @@ interface PendingCommand {
   readonly done: (result: CommandResult | 'gone') => void;
 }
 
+const brokenDisk = {
+  kind: 'refused',
+  refusal: { code: 'backing-failed', reason: 'the disk is broken', nextStep: 'repair it' },
+} as const;
+
 const tickMs = 100;
 /** However long a command may take (on a node whose clock runs at half the speed), an answer later than this is none. */
 const commandMsMax = 90_000;
@@ -105,11 +109,11 @@ export class SimNode implements Host {
   #process = 0;
   #published: PeerState | null = null;
   #serving = false;
+  #alone = false;
   #nextId = 1;
   /** Client requests that this process has not answered, those of clients that are gone among them. */
   #unanswered = 0;
-  /** Of the last request of each kind since the last tick. */
-  #latency: ClientLatency = noLatency;
+  readonly #latency = new LatestLatency();
   readonly #requests = new Map<number, PendingRequest>();
   readonly #commands = new Map<number, PendingCommand>();
   /** Requests of clients that have gone; they may still be carried out. */
@@ -143,14 +147,17 @@ export class SimNode implements Host {
 
   // What happens to it.
 
-  start(): void {
+  /** `alone`: defined without a peer, for this process. */
+  start(how: 'mirrored' | 'alone' = 'mirrored'): void {
     if (this.#core !== null) return;
-    this.#world.trace(() => `${this.name} starts`);
-    const { makeCore, core } = this.#options;
+    this.#world.trace(() => `${this.name} starts${how === 'alone' ? ' without a peer' : ''}`);
+    const { makeCore } = this.#options;
+    this.#alone = how === 'alone';
+    const core = this.#alone ? { ...this.#options.core, peerName: null } : this.#options.core;
     this.#core = makeCore(core, { newGeneration: () => this.#prng.bits64() });
     const outcome = { kind: 'opened', image: this.metadata.image() } as const;
     // As the driver does: before anything else the core is told the time.
-    this.#tell({ kind: 'tick', nowMs: this.#clockMs(), clientLatency: noLatency });
+    this.#tell({ kind: 'tick', nowMs: this.clockMs(), clientLatency: noLatency });
     this.#tell({ kind: 'diskOpened', id: 0, outcome });
     this.#scheduleTick();
   }
@@ -194,7 +201,7 @@ export class SimNode implements Host {
     this.#world.trace(() => `${this.name} goes on, with ${this.#events.length} events waiting`);
     this.#frozen = false;
     // Timers first, or what has arrived: both happen.
-    const tick: Event = { kind: 'tick', nowMs: this.#clockMs(), clientLatency: noLatency };
+    const tick: Event = { kind: 'tick', nowMs: this.clockMs(), clientLatency: noLatency };
     if (this.#prng.chance(0.5)) this.#events.unshift(tick);
     else this.#events.push(tick);
     this.#work();
@@ -239,6 +246,11 @@ export class SimNode implements Host {
 
   get isUp(): boolean {
     return this.#core !== null;
+  }
+
+  /** Defined without a peer. */
+  get isAlone(): boolean {
+    return this.#alone;
   }
 
   get isFrozen(): boolean {
@@ -402,6 +414,12 @@ export class SimNode implements Host {
         return this.disk.flush((outcome) => this.#tell({ kind: 'localFlushed', id: effect.id, outcome }));
       case 'growDisk':
         return this.#growDisk(effect.id, effect.sizeBytes);
+      case 'endTurn': {
+        const process = this.#process;
+        return this.#world.after(0, () => {
+          if (process === this.#process) this.#tell({ kind: 'turnEnded' });
+        });
+      }
       case 'commit':
         if ((effect.transaction.superblock?.sizeBytes ?? 0) > this.disk.readySectors * sectorBytes)
           this.#world.violation('contract', `${this.name} records a size that its disk does not have`);
@@ -465,9 +483,7 @@ export class SimNode implements Host {
 
   #growDisk(id: number, sizeBytes: number): void {
     this.disk.grow(this.status()?.sizeBytes ?? 0, sizeBytes, (isGrown) => {
-      const refusal = { code: 'backing-failed', reason: 'it is broken', nextStep: 'repair it' } as const;
-      const outcome = isGrown ? ({ kind: 'grown' } as const) : ({ kind: 'refused', refusal } as const);
-      this.#tell({ kind: 'diskGrown', id, outcome });
+      this.#tell({ kind: 'diskGrown', id, outcome: isGrown ? { kind: 'grown' } : brokenDisk });
     });
   }
 
@@ -480,17 +496,10 @@ export class SimNode implements Host {
 
   #openDisk(id: number): void {
     this.metadata.whenIdle(() => {
-      const refusal = {
-        code: 'backing-failed',
-        reason: 'the disk is broken',
-        nextStep: 'repair it',
-      } as const;
       this.#tell({
         kind: 'diskOpened',
         id,
-        outcome: this.disk.isFailing
-          ? { kind: 'refused', refusal }
-          : { kind: 'opened', image: this.metadata.image() },
+        outcome: this.disk.isFailing ? brokenDisk : { kind: 'opened', image: this.metadata.image() },
       });
     });
   }
@@ -509,15 +518,8 @@ export class SimNode implements Host {
       return;
     }
     this.#requests.delete(id);
-    this.#noteLatency(pending.request.kind, this.#world.nowMs - pending.atMs);
+    this.#latency.note(pending.request.kind, this.#world.nowMs - pending.atMs);
     pending.done({ outcome, sectors: payload instanceof SimPayload ? payload.sectors : null });
-  }
-
-  #noteLatency(kind: ClientRequest['kind'], tookMs: number): void {
-    const { write, read, flush } = this.#latency;
-    if (kind === 'clientWrite') this.#latency = { write: tookMs, read, flush };
-    else if (kind === 'clientRead') this.#latency = { write, read: tookMs, flush };
-    else if (kind === 'clientFlush') this.#latency = { write, read, flush: tookMs };
   }
 
   #commandDone(id: number, result: CommandResult): void {
@@ -572,16 +574,14 @@ export class SimNode implements Host {
     this.#world.after((tickMs * (0.9 + this.#prng.int(200) / 1000)) / this.#options.clockSpeed, () => {
       if (process !== this.#process) return;
       if (!this.#frozen) {
-        const clientLatency = this.#latency;
-        this.#latency = noLatency;
-        this.#tell({ kind: 'tick', nowMs: this.#clockMs(), clientLatency });
+        this.#tell({ kind: 'tick', nowMs: this.clockMs(), clientLatency: this.#latency.take() });
         this.#checkCommands();
       }
       this.#scheduleTick();
     });
   }
 
-  #clockMs(): number {
+  clockMs(): number {
     return Math.floor(this.#world.nowMs * this.#options.clockSpeed + this.#clockAheadMs);
   }
 
@@ -594,12 +594,6 @@ export class SimNode implements Host {
   }
 
   describe(): string {
-    const status = this.#core?.status() ?? null;
-    if (status === null) return `${this.name} down`;
-    const { peer, generation } = status;
-    const link =
-      peer === null ? '-' : `${peer.connection}/${peer.replication} peer ${peer.role}/${peer.diskState}`;
-    const held = status.suspended.length > 0 ? ` held: ${status.suspended.join()}` : '';
-    return `${this.name} ${status.role}/${status.diskState} ${link} ${formatGeneration(generation.current)} oos ${peer?.outOfSyncBytes ?? 0}${held}${status.splitBrain ? ' SPLIT BRAIN' : ''}${this.#frozen ? ' (stands still)' : ''}`;
+    return describeNode(this.name, this.#core?.status() ?? null, this.#frozen);
   }
 }

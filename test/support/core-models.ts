@@ -252,6 +252,7 @@ export type StepKind =
   | 'read'
   | 'digest'
   | 'flush'
+  | 'turn'
   | 'commit'
   | 'committed'
   | 'linkUp'

@@ -455,6 +455,8 @@ export class TwoCores {
       }
       case 'growDisk':
         return this.#later(node, 'growDisk', null, () => this.#growDisk(node, effect.id, effect.sizeBytes));
+      case 'endTurn':
+        return this.#later(node, 'turn', null, () => this.#tell(node, { kind: 'turnEnded' }));
       case 'commit':
         if ((effect.transaction.superblock?.sizeBytes ?? 0) > node.disk.visible.length * blockBytes)
           throw new Error(`${node.name} records a size that its disk does not have`);

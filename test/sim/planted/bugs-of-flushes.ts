@@ -39,7 +39,7 @@ export const flushBugs: readonly PlantedBug[] = [
     what: 'a flush on the Secondary does not wait for the writes before it',
     breaks: 'W2',
     file: 'peer-writes.ts',
-    find: 'if (oldest !== undefined && oldest <= flush.afterSeq) return;',
+    find: 'if (oldest !== null && oldest <= flush.afterSeq) return;',
     replace: '',
     seedsMax: 200,
     checkers: ['acknowledged-flush', 'unmarked-difference'],

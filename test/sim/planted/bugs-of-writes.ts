@@ -156,7 +156,7 @@ export const writesBugs: readonly PlantedBug[] = [
     find: `if (flushed === 'failed') return this.#onFlushFailed(write);`,
     replace: '',
     seedsMax: 2000,
-    checkers: ['read', 'identical'],
+    checkers: ['read', 'identical', 'acknowledged-flush'],
     rare: true,
   },
   {

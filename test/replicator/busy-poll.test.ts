@@ -1,0 +1,64 @@
+/** Staying awake between requests: begun by close arrivals only, and never for longer than the window without one. */
+import test from 'ava';
+import { BusyPoll } from '../../replicator/shell/busy-poll.ts';
+
+function poller(windowMs = 0.2) {
+  const clock = { nowMs: 100 };
+  const due: (() => void)[] = [];
+  const poll = new BusyPoll({
+    nowMs: () => clock.nowMs,
+    soon: (then) => due.push(then),
+    yieldProcessor: () => undefined,
+    windowMs,
+  });
+  return {
+    poll,
+    arriveAfter(ms: number) {
+      clock.nowMs += ms;
+      poll.onArrival();
+    },
+    /** The event loop comes round. */
+    turnAfter(ms: number) {
+      clock.nowMs += ms;
+      for (const then of due.splice(0)) then();
+    },
+    get isAwake() {
+      return due.length > 0;
+    },
+  };
+}
+
+test('requests far apart never keep the thread awake', (t) => {
+  const one = poller();
+  for (let arrival = 0; arrival < 100; arrival++) one.arriveAfter(0.3);
+  t.false(one.isAwake);
+});
+
+test('the requests of one turn count as one', (t) => {
+  const one = poller();
+  for (let arrival = 0; arrival < 100; arrival++) one.arriveAfter(0.001);
+  t.false(one.isAwake);
+});
+
+test('requests in close succession do, until the window has passed without one', (t) => {
+  const one = poller();
+  for (let arrival = 0; arrival < 6; arrival++) one.arriveAfter(0.1);
+  t.true(one.isAwake);
+  one.turnAfter(0.15);
+  t.true(one.isAwake);
+  one.arriveAfter(0.01);
+  one.turnAfter(0.01);
+  one.turnAfter(0.15);
+  t.true(one.isAwake, 'the window begins anew with each arrival');
+  one.turnAfter(0.1);
+  t.false(one.isAwake);
+  t.false(one.poll.isPolling);
+  one.arriveAfter(0.1);
+  t.false(one.isAwake, 'what was in vain is not begun again at once');
+});
+
+test('a window of zero keeps nothing awake', (t) => {
+  const one = poller(0);
+  for (let arrival = 0; arrival < 100; arrival++) one.arriveAfter(0.1);
+  t.false(one.isAwake);
+});
