@@ -45,6 +45,8 @@ export class GenerationWatch {
     const other = this.#alone.get(generation);
     this.#alone.set(generation, copy);
     if (other === undefined || other === copy) return;
+    // One whose record says that it is not whole is taken for nothing: the resync that made the other one whole went before.
+    if (other.metadata.superblock.disk === 'Inconsistent') return;
     this.#world.violation(
       'generations',
       `a write in generation ${formatGeneration(generation)} is acknowledged that only ${copy.name} holds, after one that only ${other.name} does`,
