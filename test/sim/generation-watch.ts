@@ -28,11 +28,14 @@ export class GenerationWatch {
     const { core } = node;
     if (core?.exposed === undefined) return;
     const generation = core.exposed;
-    if (generation === 0n)
+    if (generation === 0n) {
+      // Fenced by the very step that acknowledged: a policy has settled what it was told of a split brain.
+      if (core.role !== 'Primary') return;
       return this.#world.violation(
         'generations',
         `${node.name} acknowledges a write in no generation at all`,
       );
+    }
     this.#latest.set(node, generation);
     const [a, b] = this.#nodes;
     const peer = node === a ? b : a;
