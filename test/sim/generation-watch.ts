@@ -30,7 +30,7 @@ export class GenerationWatch {
     const generation = core.exposed;
     if (generation === 0n) {
       // Fenced by the very step that acknowledged: a policy has settled what it was told of a split brain.
-      if (core.role !== 'Primary') return;
+      if (node.status()?.role !== 'Primary') return;
       return this.#world.violation(
         'generations',
         `${node.name} acknowledges a write in no generation at all`,
