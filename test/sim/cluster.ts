@@ -309,6 +309,8 @@ export class Cluster {
     this.world.trace(() => `-- the disk of ${node.name} is repaired`);
     // What was acknowledged while a flush was bound to fail is no safer than what was before.
     if (node.disk.isFailing && !this.isPeerFine(node)) this.expectations.loseUnflushed();
+    // What it failed to do until now may be answered later.
+    if (node.disk.isFailing) this.#failedMs.set(node, this.world.nowMs);
     node.disk.repair();
   }
 

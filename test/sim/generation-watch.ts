@@ -3,6 +3,7 @@
  * same generation: then nothing could tell them apart, and one would be taken for the other. And what either node has
  * acknowledged is in the lineage of the data that goes on when they meet, or a split brain is reported first (W7, W13).
  */
+import { maxHistory } from '../../replicator/core/metadata.ts';
 import type { Superblock } from '../../replicator/core/metadata.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
 import type { Generation } from '../../replicator/core/vocabulary.ts';
@@ -104,5 +105,7 @@ export function isDecisionDue(status: CoreStatus | null): boolean {
 }
 
 function isInLineage({ current, bitmap, history }: Superblock, generation: Generation): boolean {
+  // A full history has forgotten what came before: whether that was one of its own, nobody can say.
+  if (history.length >= maxHistory) return true;
   return current === generation || bitmap.includes(generation) || history.includes(generation);
 }
