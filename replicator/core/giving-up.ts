@@ -40,6 +40,11 @@ export class GivingUp {
     return this.#asked !== null || this.#granted !== null;
   }
 
+  /** This copy is about to go, once the peer has granted it. */
+  get isAsking(): boolean {
+    return this.#asked !== null;
+  }
+
   /** Asks the peer, whose copy is UpToDate; not while busy. Whoever is granted it and does not go through says `end`. */
   ask(then: (outcome: GiveUpOutcome) => void): void {
     const core = this.#core;

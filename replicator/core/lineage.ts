@@ -101,7 +101,9 @@ export class Lineage {
       return;
     }
     connection.peerCurrent = current;
-    if (connection.phase.kind !== 'established' || !core.hasDisk) return;
+    // A disk that has just been attached takes no part before a handshake has found what it lacks: with this name on it, it
+    // would pass for one that lacks nothing (W12).
+    if (connection.phase.kind !== 'established' || core.diskState !== 'UpToDate') return;
     const unblock = core.inbound.block();
     core.meta.update({ current, history, bitmap: [], writer: false, peerExcluded: false }, {}, () => {
       core.send({ kind: 'newGenerationDone', current });
@@ -113,7 +115,7 @@ export class Lineage {
   /** The Primary's disk is gone: what it writes from here on is here alone. */
   onPeerDiskGone(connection: Connected, current: Generation, history: readonly Generation[]): void {
     const core = this.#core;
-    if (connection.phase.kind !== 'established' || !core.hasDisk) return;
+    if (connection.phase.kind !== 'established' || core.diskState !== 'UpToDate') return;
     connection.peer = { ...connection.peer, disk: 'Diskless' };
     const unblock = core.inbound.block();
     // What was acknowledged by both may be in this cache alone by now; nothing is acknowledged on the strength of this copy

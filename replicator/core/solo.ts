@@ -277,6 +277,12 @@ export class Solo {
       core.send({ kind: 'newGeneration', current, history });
       this.#sharedIsDue = false;
       this.#finish();
+      // Two disks of which neither was to be the source: now one has gone on, and a new handshake can say so.
+      const { connection } = core;
+      if (connection.conn !== 'Connected' || connection.phase.kind !== 'idle') return;
+      const { disk } = connection.peer;
+      if (disk === 'Outdated' || disk === 'Inconsistent')
+        core.session.restart('this node has gone on, the other copy was not whole');
     });
   }
 

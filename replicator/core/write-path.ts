@@ -170,7 +170,9 @@ export class WritePath {
     this.#inFlight.set(write.seq, write);
     if (mirrored) {
       write.remote = 'pending';
-      const { op, offset, length, fua, noHole } = write;
+      const { op, offset, length, noHole } = write;
+      // While this copy is being given up, the peer's is the one that will count: protocol A waits for it too.
+      const fua = write.fua || (core.options.protocol === 'A' && core.givingUp.isAsking);
       core.send({ kind: 'write', seq: write.seq, op, offset, length, fua, noHole }, write.payload);
       // FUA promises stable storage there too (W2), and only the peer can tell.
       if (core.options.protocol === 'A' && !fua) write.remote = 'done';
