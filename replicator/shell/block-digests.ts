@@ -8,12 +8,13 @@ import type { BlockRun, Digests, Payload } from '../core/packet.ts';
 import { blockBytes, digestBytes } from '../core/vocabulary.ts';
 import type { BackingStore } from './backing-store.ts';
 
+/** A longer range is hashed one such piece after the other; a piece that is a hole is not read. */
+const pieceBytes = 1024 * 1024;
 /**
- * Read at once: a longer range is read and hashed one such piece after the other, in memory that stays in the processor's
- * cache. What the page cache does not have is read in longer ones, as a disk likes it.
+ * What the page cache has is read this much at a time, into memory that stays in the processor's cache; once something had
+ * to come from the disk, the rest of the piece is read in one go.
  */
-const pieceBytes = 128 * 1024;
-const uncachedPieceBytes = 1024 * 1024;
+const shortReadBytes = 128 * 1024;
 const turnMs = 0.5;
 const turnBlocks = 128;
 /** Between two looks at the clock. */
@@ -67,33 +68,44 @@ export class DigestQueue {
   digest(store: BackingStore, offset: number, length: number, done: DigestsDone): void {
     const bytes = Buffer.allocUnsafe(digestsBytes(length));
     const digests = new BlockDigests(bytes);
-    let wasCached = true;
-    const step = (from: number): void => {
+    const piece = (from: number): void => {
       if (from >= length) return done(digests);
-      const count = Math.min(wasCached ? pieceBytes : uncachedPieceBytes, length - from);
-      const at = digestsBytes(from);
-      const next = (): void => step(from + count);
-      const readIt = (): void => {
-        let isCached = true;
-        store.read(offset + from, count, (error, data) => {
-          if (error !== null || data === null) return done(null);
-          wasCached = isCached;
-          const hashed = (): void => {
-            store.recycle(data);
-            next();
-          };
-          this.#add({ data, bytes, at, done: hashed, nextBlock: 0 });
-        });
-        isCached = false;
-      };
-      if (count % blockBytes !== 0) return readIt();
-      store.isHole(offset + from, count, (error, hole) => {
+      const end = Math.min(length, from + pieceBytes);
+      const next = (): void => piece(end);
+      const readIt = (): void => this.#read(store, offset, bytes, { from, end }, shortReadBytes, done, next);
+      if ((end - from) % blockBytes !== 0) return readIt();
+      store.isHole(offset + from, end - from, (error, hole) => {
         if (error !== null || !hole) return readIt();
-        bytes.fill(zeroDigest, at, at + digestsBytes(count));
+        bytes.fill(zeroDigest, digestsBytes(from), digestsBytes(end));
         next();
       });
     };
-    step(0);
+    piece(0);
+  }
+
+  /** Reads and hashes `from` to `end` of the range that begins at `offset`, `readBytes` at a time. */
+  #read(
+    store: BackingStore,
+    offset: number,
+    bytes: Buffer,
+    { from, end }: { readonly from: number; readonly end: number },
+    readBytes: number,
+    failed: (digests: null) => void,
+    done: () => void,
+  ): void {
+    if (from >= end) return done();
+    const count = Math.min(readBytes, end - from);
+    let isCached = true;
+    store.read(offset + from, count, (error, data) => {
+      if (error !== null || data === null) return failed(null);
+      const nextBytes = isCached ? readBytes : pieceBytes;
+      const hashed = (): void => {
+        store.recycle(data);
+        this.#read(store, offset, bytes, { from: from + count, end }, nextBytes, failed, done);
+      };
+      this.#add({ data, bytes, at: digestsBytes(from), done: hashed, nextBlock: 0 });
+    });
+    isCached = false;
   }
 
   #add(work: Work): void {
