@@ -115,6 +115,7 @@ test('of a payload that has not left when the session ends, its sender is not to
 
 test('what came in one piece with others stays as it was delivered, though their memory is received into again', async (t) => {
   const kept: Uint8Array[] = [];
+  // Alpha: who dials receives into memory of its own.
   const seen = new LinkRecorder();
   const hooks: PeerLinkHooks = {
     ...seen.hooks,
@@ -124,16 +125,16 @@ test('what came in one piece with others stays as it was delivered, though their
       seen.hooks.onPacket(number, packet, payload);
     },
   };
-  const pair = await startPair(t, { beta: { hooks } });
+  const pair = await startPair(t, { alpha: { hooks } });
   pair.beta.link.setWanted(true);
   pair.alpha.link.setWanted(true);
-  const { session } = await pair.alpha.seen.expect('up');
   await seen.expect('up');
+  const { session } = await pair.beta.seen.expect('up');
   const payloads = Array.from({ length: 40 }, (_, at) => Buffer.alloc(at % 2 === 0 ? 8192 : 50_000, at + 1));
   for (const [id, payload] of payloads.entries()) {
-    pair.alpha.link.send(session, { kind: 'readData', id }, payload);
+    pair.beta.link.send(session, { kind: 'readData', id }, payload);
     // One after the other: each arrives in the memory of the one before, if that is used again.
-    if (id % 3 === 2) pair.alpha.link.flush();
+    if (id % 3 === 2) pair.beta.link.flush();
     if (id % 3 === 2) for (let got = 0; got < 3; got++) await seen.expect('packet');
   }
   await seen.expect('packet');
