@@ -64,6 +64,8 @@ async function runServe(args: readonly string[]): Promise<number | null> {
     return 0;
   }
   const config = readConfig(args, process.env);
+  const { shareMallocArenas } = await import('./malloc.ts');
+  shareMallocArenas();
   const { serve } = await import('./serve.ts');
   await serve(config, packageVersion());
   return null;

@@ -21,7 +21,7 @@ export function keepCompiled(): void {
   }
 }
 
-/** Once everything is loaded: a process that is killed later leaves it to the next one. */
+/** What this thread has loaded, once that is everything: a process that is killed later leaves it to the next one. */
 export function saveCompiled(): void {
   flushCompileCache();
 }

@@ -2,6 +2,7 @@
 /** The executable. Checks and prepares the runtime before anything large is loaded, then hands over to the command line. */
 import { keepCompiled } from './compile-cache.ts';
 import { widenThreadPool } from './thread-pool.ts';
+import { holdYoungGeneration } from './young-generation.ts';
 
 const nodeMajorMin = 24;
 
@@ -13,6 +14,7 @@ if (major < nodeMajorMin) {
   );
   process.exitCode = 2;
 } else {
+  holdYoungGeneration();
   widenThreadPool();
   keepCompiled();
   // Imported only now: an older Node would crash while loading it.

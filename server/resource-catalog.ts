@@ -23,6 +23,9 @@ export interface CatalogOptions {
   readonly log: FastifyBaseLogger;
 }
 
+/** What a list waits for the counters of data planes that are busy; it is for looking around, and any may be. */
+const listPatienceMs = 20;
+
 export class ResourceCatalog {
   readonly plane: DataPlane;
   readonly #nodeName: string;
@@ -94,9 +97,9 @@ export class ResourceCatalog {
       .filter((status) => status !== null);
   }
 
-  /** The status with its counters as they are now, of all resources, by name. */
+  /** The status of all resources, by name: as reported on the last change, its counters as they are now or were a moment ago. */
   async list(): Promise<readonly ResourceStatus[]> {
-    const all = await Promise.all(this.names().map((name) => this.plane.refresh(name)));
+    const all = await Promise.all(this.names().map((name) => this.plane.refresh(name, listPatienceMs)));
     return all.filter((status) => status !== null);
   }
 

@@ -10,10 +10,12 @@ import { openDataDirectory } from './data-directory.ts';
 import { Supervisor } from './data-plane/supervisor.ts';
 import { formatEndpoint, isLoopback } from './endpoint.ts';
 import { ApiError } from './errors.ts';
+import { giveBackRegularly } from './malloc.ts';
 import { registerNode } from './node-registry.ts';
 import { ResourceCatalog } from './resource-catalog.ts';
 import { StartError } from './start-error.ts';
 import { onStopSignals, stopSignals } from './stop-signals.ts';
+import { releaseYoungGeneration } from './young-generation.ts';
 
 /** SIGTERM is answered within 5 s (design, section 5); what is not done by then is as safe as a crash. */
 const stopGraceMs = 4_800;
@@ -61,6 +63,8 @@ export async function serve(config: Config, version: string): Promise<void> {
     dataDirectory: directory.path,
   });
 
+  const keepMemory = giveBackRegularly();
+
   const grace = closeWithGrace(
     // An error nobody caught is a bug: the process ends at once, as it would in a crash, and vouches for nothing more.
     {
@@ -71,6 +75,7 @@ export async function serve(config: Config, version: string): Promise<void> {
     async () => {
       log.info('stopping');
       unregister();
+      keepMemory();
       await app.close();
       catalog.close();
       await plane.close();
@@ -93,6 +98,7 @@ export async function serve(config: Config, version: string): Promise<void> {
     process.stdin.resume();
   }
 
+  releaseYoungGeneration();
   await catalog.startAll();
   log.info({ api, pid: process.pid }, 'ready');
   // The one line of standard output: scripts and supervisors wait for it.

@@ -19,13 +19,15 @@ export type Checked<T> =
 /** Mistakes told at once; a hostile document could hold a million. */
 const mistakesMax = 10;
 
-/** Compiles a schema once; the result checks values against it. */
+/** The result checks values against the schema, which is compiled at its first use: most are never used in one process. */
 export function checker<S extends TSchema>(schema: S): (value: unknown) => Checked<Static<S>> {
-  const compiled = Compile(schema);
-  return (value) =>
-    compiled.Check(value)
+  let compiled: ReturnType<typeof Compile<S>> | null = null;
+  return (value) => {
+    compiled ??= Compile(schema);
+    return compiled.Check(value)
       ? { ok: true, value }
       : { ok: false, mistakes: describe(schema, compiled.Errors(value)) };
+  };
 }
 
 interface SchemaError {

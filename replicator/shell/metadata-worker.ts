@@ -1,4 +1,5 @@
 /** A thread that owns the metadata databases of some resources, so that a commit never holds up the data plane. */
+import { flushCompileCache } from 'node:module';
 import { parentPort } from 'node:worker_threads';
 import type { MessagePort } from 'node:worker_threads';
 import type { Refusal } from '../core/refusal.ts';
@@ -51,6 +52,8 @@ function serve(port: MessagePort, location: MetadataLocation): void {
     if (done.kind !== 'committed') port.close();
   });
   answer(port, { kind: 'opened', content: opened.content }, imageBuffers(opened.content));
+  // All is loaded by now. A thread that ends with its process, killed, would leave nothing for the next start.
+  flushCompileCache();
 }
 
 function close(database: MetadataDatabase): MetadataAnswer {

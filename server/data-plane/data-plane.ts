@@ -22,8 +22,11 @@ export interface DataPlane {
   command(name: string, command: Command): Promise<CommandResult>;
   /** The last status reported; null for an unknown name. Never waits. */
   status(name: string): ResourceStatus | null;
-  /** Asks for the counters as they are now; answers the last status reported if that takes long. */
-  refresh(name: string): Promise<ResourceStatus | null>;
+  /**
+   * Asks for the counters as they are now; answers the last status reported if that takes longer than `patienceMs`, half a
+   * second when absent.
+   */
+  refresh(name: string, patienceMs?: number): Promise<ResourceStatus | null>;
   /** The last decisions, oldest first. */
   decisions(name: string): Promise<readonly DecisionRecord[]>;
   /** Calls back on every change, until the returned function is called. A null status: the resource is gone. */

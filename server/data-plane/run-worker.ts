@@ -1,5 +1,6 @@
 /** The data-plane thread: hosts its resources and answers the main thread, a request at a time per resource. */
 import type { MessagePort } from 'node:worker_threads';
+import { saveCompiled } from '../compile-cache.ts';
 import type { HostParts } from './host-parts.ts';
 import type { FromWorker, ToWorker } from './protocol.ts';
 import { ResourceHost } from './resource-host.ts';
@@ -41,7 +42,9 @@ export function runWorker(port: MessagePort, data: WorkerData, parts: HostParts)
         const host = hosts.get(message.definition.name) ?? create(message.definition);
         const refusal = await host.start();
         send({ kind: 'statusChanged', status: host.status() });
-        return send({ kind: 'started', id, refusal });
+        send({ kind: 'started', id, refusal });
+        // By now this thread has loaded what it needs.
+        return saveCompiled();
       }
       case 'stop': {
         const host = hosts.get(message.name);

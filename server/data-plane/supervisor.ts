@@ -8,6 +8,7 @@ import type { FastifyBaseLogger } from 'fastify';
 import type { Command } from '../../replicator/core/command.ts';
 import { refuse, type CommandResult } from '../../replicator/core/refusal.ts';
 import type { ResourceDefinition } from '../schemas/resource-definition.ts';
+import { dataPlaneYoungMebibytes } from '../young-generation.ts';
 import type { DecisionRecord, ResourceStatus } from '../schemas/status.ts';
 import { CommandTimeout, type DataPlane, type StartResult } from './data-plane.ts';
 import { checkFromWorker, checkToWorker, type Answer, type FromWorker, type ToWorker } from './protocol.ts';
@@ -106,10 +107,10 @@ export class Supervisor implements DataPlane {
     return this.#statuses.get(name) ?? null;
   }
 
-  async refresh(name: string): Promise<ResourceStatus | null> {
+  async refresh(name: string, patienceMs?: number): Promise<ResourceStatus | null> {
     const plane = this.#planeOf.get(name);
     if (!plane) return null;
-    const timeoutMs = this.#options.refreshTimeoutMs ?? defaultRefreshTimeoutMs;
+    const timeoutMs = patienceMs ?? this.#options.refreshTimeoutMs ?? defaultRefreshTimeoutMs;
     const answer = await this.#ask(plane, { kind: 'status', name }, timeoutMs);
     if (answer === null) return this.status(name);
     if (answer.kind !== 'statusIs') throw unfit(answer);
@@ -161,7 +162,11 @@ export class Supervisor implements DataPlane {
     const { nodeName, dataDirectory, entry = new URL(workerFile(), import.meta.url) } = this.#options;
     const workerData: WorkerData = { nodeName, dataDirectory };
     const name = `data-plane-${this.#planes.length}`;
-    const worker = new Worker(entry, { workerData, name });
+    const worker = new Worker(entry, {
+      workerData,
+      name,
+      resourceLimits: { maxYoungGenerationSizeMb: dataPlaneYoungMebibytes },
+    });
     const plane: Plane = { worker, resources: new Set(), pending: new Map() };
     worker.on('message', (value: unknown) => this.#receive(plane, value));
     worker.on('error', (error: unknown) => {
@@ -188,6 +193,12 @@ export class Supervisor implements DataPlane {
         // Late news of a resource that was stopped meanwhile.
         if (this.#planeOf.get(message.status.name) === plane)
           this.#publish(message.status.name, message.status);
+        return;
+      case 'statusIs':
+        // Kept also when nobody waits for it any more: the next one who cannot wait gets this. Only counters are news in it.
+        if (message.status !== null && this.#planeOf.get(message.status.name) === plane)
+          this.#statuses.set(message.status.name, message.status);
+        plane.pending.get(message.id)?.(message);
         return;
       case 'log':
         this.#options.log[message.level]({ resource: message.resource }, message.text);

@@ -81,6 +81,18 @@ test.serial('a command without an answer ends in CommandTimeout, and others go o
   await plane.close();
 });
 
+test.serial('what a look at the counters answers is the last status from then on', async (t) => {
+  const { plane } = supervised(t, { dataPlanesMax: 1 });
+  await plane.start(definition('r0'));
+  // What the start itself reports has arrived after this.
+  for (let round = 0; round < 3; round++) await plane.decisions('r0');
+  const before = plane.status('r0');
+  const now = await plane.refresh('r0', 60_000);
+  t.not(now, before);
+  t.is(plane.status('r0'), now);
+  await plane.close();
+});
+
 test.serial('a panic is fatal at once', async (t) => {
   const { plane, fatal } = supervised(t);
   await plane.start(definition('panics'));

@@ -205,6 +205,8 @@ export class Cluster {
   /** Tells whether everything was well before, and remembers the fault until everything is well again. */
   note(fault: Fault, node: SimNode | null): { readonly wasHealthy: boolean } {
     this.checkAlways();
+    // What was given up before both were complete again is forgotten before anything new happens.
+    this.settle();
     const wasHealthy = this.isHealthy;
     if (wasHealthy) this.#faults = [];
     // What one machine had in its cache is gone, and nobody may have noticed yet when the other one's copy goes too.
@@ -307,6 +309,8 @@ export class Cluster {
     this.world.trace(() => `-- the disk of ${node.name} is repaired`);
     // What was acknowledged while a flush was bound to fail is no safer than what was before.
     if (node.disk.isFailing && !this.isPeerFine(node)) this.expectations.loseUnflushed();
+    // What it failed to do until now may be answered later.
+    if (node.disk.isFailing) this.#failedMs.set(node, this.world.nowMs);
     node.disk.repair();
   }
 

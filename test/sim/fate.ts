@@ -70,6 +70,8 @@ export interface InjectedFault {
 export class Fate {
   readonly injected: InjectedFault[] = [];
   readonly #cluster: Cluster;
+  /** When clocks last jumped: a core hears of it with its next tick. */
+  readonly #jumpedMs = new Map<SimNode, number>();
   readonly #operator: Operator;
   readonly #prng: Prng;
   readonly #options: FateOptions;
@@ -152,6 +154,7 @@ export class Fate {
         return node.freeze(prng.pick([100, 700, 1500, 4000, 20_000]) * (0.5 + prng.int(100) / 200));
       case 'clock-jump':
         cluster.note('clock', null);
+        this.#jumpedMs.set(node, this.#cluster.world.nowMs);
         return node.jumpClock(prng.between(300, 8000));
       case 'disk':
         return this.#failDisk(node, prng);
@@ -252,7 +255,8 @@ export class Fate {
       heir.command({ kind: 'promote', force: false, dryRun: false }, (result) => {
         if (result === 'gone' || result.ok || result.refusal.code !== 'peer-is-primary') return;
         // Later, by its own clock, it may have waited long enough, though that has only jumped.
-        if (network.begun === begun && heir.clockMs() - askedMs < 500)
+        const isSteady = world.nowMs - (this.#jumpedMs.get(heir) ?? -Infinity) > 1000;
+        if (network.begun === begun && isSteady && heir.clockMs() - askedMs < 500)
           world.violation('liveness', `${primary.name}, dead, stands in the way: ${cluster.describe()}`);
       });
     };

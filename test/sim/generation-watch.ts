@@ -3,6 +3,7 @@
  * same generation: then nothing could tell them apart, and one would be taken for the other. And what either node has
  * acknowledged is in the lineage of the data that goes on when they meet, or a split brain is reported first (W7, W13).
  */
+import { maxHistory } from '../../replicator/core/metadata.ts';
 import type { Superblock } from '../../replicator/core/metadata.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
 import type { Generation } from '../../replicator/core/vocabulary.ts';
@@ -28,11 +29,14 @@ export class GenerationWatch {
     const { core } = node;
     if (core?.exposed === undefined) return;
     const generation = core.exposed;
-    if (generation === 0n)
+    if (generation === 0n) {
+      // Fenced by the very step that acknowledged: a policy has settled what it was told of a split brain.
+      if (node.status()?.role !== 'Primary') return;
       return this.#world.violation(
         'generations',
         `${node.name} acknowledges a write in no generation at all`,
       );
+    }
     this.#latest.set(node, generation);
     const [a, b] = this.#nodes;
     const peer = node === a ? b : a;
@@ -45,6 +49,8 @@ export class GenerationWatch {
     const other = this.#alone.get(generation);
     this.#alone.set(generation, copy);
     if (other === undefined || other === copy) return;
+    // One whose record says that it is not whole is taken for nothing: the resync that made the other one whole went before.
+    if (other.metadata.superblock.disk === 'Inconsistent') return;
     this.#world.violation(
       'generations',
       `a write in generation ${formatGeneration(generation)} is acknowledged that only ${copy.name} holds, after one that only ${other.name} does`,
@@ -99,5 +105,7 @@ export function isDecisionDue(status: CoreStatus | null): boolean {
 }
 
 function isInLineage({ current, bitmap, history }: Superblock, generation: Generation): boolean {
+  // A full history has forgotten what came before: whether that was one of its own, nobody can say.
+  if (history.length >= maxHistory) return true;
   return current === generation || bitmap.includes(generation) || history.includes(generation);
 }
