@@ -129,8 +129,13 @@ export class BackingStore {
     done: (error: Error | null, data: Uint8Array | null) => void,
   ): void {
     this.#assertRange(offset, lengthBytes);
-    const data = this.#readBuffers.take(lengthBytes);
+    const data = this.takeMemory(lengthBytes);
     this.readInto(offset, data, (error) => done(error, error === null ? data : null));
+  }
+
+  /** To read into; holds anything. For `recycle` in the end, or the garbage collector. */
+  takeMemory(lengthBytes: number): Buffer {
+    return this.#readBuffers.take(lengthBytes);
   }
 
   /** The data of a read, which nobody looks at any more. */

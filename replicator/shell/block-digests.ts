@@ -8,8 +8,13 @@ import type { BlockRun, Digests, Payload } from '../core/packet.ts';
 import { blockBytes, digestBytes } from '../core/vocabulary.ts';
 import type { BackingStore } from './backing-store.ts';
 
-/** Read at once; a longer range is read and hashed one such piece after the other. */
+/** A longer range is hashed one such piece after the other; a piece that is a hole is not read. */
 const pieceBytes = 1024 * 1024;
+/**
+ * What the page cache has is read this much at a time, into memory that stays in the processor's cache; once something had
+ * to come from the disk, the rest of the piece is read in one go.
+ */
+const shortReadBytes = 128 * 1024;
 const turnMs = 0.5;
 const turnBlocks = 128;
 /** Between two looks at the clock. */
@@ -63,24 +68,44 @@ export class DigestQueue {
   digest(store: BackingStore, offset: number, length: number, done: DigestsDone): void {
     const bytes = Buffer.allocUnsafe(digestsBytes(length));
     const digests = new BlockDigests(bytes);
-    const step = (from: number): void => {
+    const piece = (from: number): void => {
       if (from >= length) return done(digests);
-      const count = Math.min(pieceBytes, length - from);
-      const at = digestsBytes(from);
-      const next = (): void => step(from + count);
-      const readIt = (): void =>
-        store.read(offset + from, count, (error, data) => {
-          if (error !== null || data === null) done(null);
-          else this.#add({ data, bytes, at, done: next, nextBlock: 0 });
-        });
-      if (count % blockBytes !== 0) return readIt();
-      store.isHole(offset + from, count, (error, hole) => {
+      const end = Math.min(length, from + pieceBytes);
+      const next = (): void => piece(end);
+      const readIt = (): void => this.#read(store, offset, bytes, { from, end }, shortReadBytes, done, next);
+      if ((end - from) % blockBytes !== 0) return readIt();
+      store.isHole(offset + from, end - from, (error, hole) => {
         if (error !== null || !hole) return readIt();
-        bytes.fill(zeroDigest, at, at + digestsBytes(count));
+        bytes.fill(zeroDigest, digestsBytes(from), digestsBytes(end));
         next();
       });
     };
-    step(0);
+    piece(0);
+  }
+
+  /** Reads and hashes `from` to `end` of the range that begins at `offset`, `readBytes` at a time. */
+  #read(
+    store: BackingStore,
+    offset: number,
+    bytes: Buffer,
+    { from, end }: { readonly from: number; readonly end: number },
+    readBytes: number,
+    failed: (digests: null) => void,
+    done: () => void,
+  ): void {
+    if (from >= end) return done();
+    const count = Math.min(readBytes, end - from);
+    let isCached = true;
+    store.read(offset + from, count, (error, data) => {
+      if (error !== null || data === null) return failed(null);
+      const nextBytes = isCached ? readBytes : pieceBytes;
+      const hashed = (): void => {
+        store.recycle(data);
+        this.#read(store, offset, bytes, { from: from + count, end }, nextBytes, failed, done);
+      };
+      this.#add({ data, bytes, at: digestsBytes(from), done: hashed, nextBlock: 0 });
+    });
+    isCached = false;
   }
 
   #add(work: Work): void {

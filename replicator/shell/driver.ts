@@ -10,6 +10,7 @@ import type { Decision } from '../core/decision.ts';
 import type { Effect } from '../core/effect.ts';
 import type { DiskOpenOutcome, Event } from '../core/event.ts';
 import type { MetadataImage, Superblock } from '../core/metadata.ts';
+import type { PacketKind } from '../core/packet.ts';
 import type { CommandResult } from '../core/refusal.ts';
 import { refuse } from '../core/refusal.ts';
 import type { Generation } from '../core/vocabulary.ts';
@@ -114,6 +115,9 @@ function newGeneration(): Generation {
     if (generation !== 0n) return generation;
   }
 }
+
+/** Payloads of these were read from the own disk for the packet alone: nobody else has, or will have, a look at them. */
+const readOnce: ReadonlySet<PacketKind> = new Set(['resyncData', 'scatteredData', 'readData']);
 
 type LocalWrite = Extract<Effect, { kind: 'writeLocal' }>;
 
@@ -334,7 +338,7 @@ class Driver implements ResourceNode {
           this.#post({ kind: 'metadataCommitted', id: effect.id }),
         );
       case 'send':
-        return this.#link?.send(effect.session, effect.packet, asBytes(effect.payload));
+        return this.#send(effect);
       case 'wantLink':
         return this.#link?.setWanted(effect.want);
       case 'closeLink':
@@ -375,6 +379,12 @@ class Driver implements ResourceNode {
       default:
         return effect satisfies never;
     }
+  }
+
+  #send({ session, packet, payload }: Extract<Effect, { kind: 'send' }>): void {
+    const data = asBytes(payload);
+    if (data === null || !readOnce.has(packet.kind)) return this.#link?.send(session, packet, data);
+    this.#link?.send(session, packet, data, () => this.#io.store?.recycle(data));
   }
 
   /** At the end of the turn, once what it sends is with the network. */

@@ -54,6 +54,8 @@ export class LinkConnection implements HandshakeConnection {
   #isKept = false;
   #areSettled: () => boolean = () => false;
   #flushScheduled = false;
+  /** To be told when what is encoded so far has left. */
+  #leaving: (() => void)[] = [];
 
   constructor(options: LinkConnectionOptions) {
     this.#options = options;
@@ -122,12 +124,29 @@ export class LinkConnection implements HandshakeConnection {
   flush(): void {
     if (this.frames.pendingBytes === 0) return;
     const chunks = this.frames.take();
+    const leaving = this.#leaving;
+    if (leaving.length > 0) this.#leaving = [];
     if (this.#socket.destroyed || !this.#socket.writable) return;
+    const last = leaving.length === 0 ? -1 : chunks.length - 1;
     if (chunks.length > 1) this.#socket.cork();
-    for (const chunk of chunks) this.#socket.write(chunk);
+    // Called after those of all writes before it; with an error when some of it may never have left.
+    for (let at = 0; at < chunks.length; at++) {
+      const chunk = chunks[at];
+      if (chunk === undefined) break;
+      if (at === last) this.#socket.write(chunk, (error) => error || leaving.forEach((left) => left()));
+      else this.#socket.write(chunk);
+    }
     if (chunks.length > 1) this.#socket.uncork();
     // Nothing left behind in the socket: the kernel has its own copy of all of it.
     if (this.#socket.writableLength === 0) this.frames.reuse();
+  }
+
+  /**
+   * `left` is called once the kernel has its own copy of all that was encoded up to now, and not at all where that is not
+   * certain. To be called right after encoding.
+   */
+  whenLeft(left: () => void): void {
+    this.#leaving.push(left);
   }
 
   /** Send at the end of this turn: of the present input chunk if there is one, else of the running callback. */

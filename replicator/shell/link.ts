@@ -31,6 +31,8 @@ export const maxUnauthenticated = 16;
 export const defaultCloseTimeoutMs = 2000;
 /** A peer that leaves this much unread is treated as lost, rather than let it use up this node's memory. */
 export const defaultMaxBufferedBytes = 1024 * 1024 * 1024;
+/** Payloads up to here are copied rather than keep the memory of all that was received together with them. */
+const copyBytesMax = 16 * 1024;
 /** Failed incoming handshakes are reported this often at most: anybody can cause them. */
 const incomingReportIntervalMs = 1000;
 const keepAliveMs = 10_000;
@@ -159,12 +161,14 @@ export class PeerLink {
 
   /**
    * Send a packet; it leaves with all others of this turn, or with the next `flush`. The payload's bytes must stay as
-   * they are. A packet for a session that is over goes nowhere: its sender will hear, or has heard, of the end.
+   * they are until `left`, if given, is called: then the link has no more use for them. A packet for a session that is
+   * over goes nowhere: its sender will hear, or has heard, of the end; `left` may never be called then.
    */
-  send(session: number, packet: Packet, payload: Uint8Array | null): void {
+  send(session: number, packet: Packet, payload: Uint8Array | null, left?: () => void): void {
     const current = this.#session;
     if (current?.number !== session) return;
     current.packets.encode(packet, payload);
+    if (left !== undefined) current.connection.whenLeft(left);
     const max = this.#options.maxBufferedBytes ?? defaultMaxBufferedBytes;
     const { bufferedBytes } = current.connection;
     if (bufferedBytes > max) {
@@ -421,7 +425,9 @@ export class PeerLink {
     connection.settledWhen(() => hooks.arePayloadsSettled());
     connection.become(
       packetPhase((packet, payload) => {
-        if (payload !== null && packet.kind !== 'write') connection.keep();
+        if (payload === null || packet.kind === 'write') return hooks.onPacket(number, packet, payload);
+        if (payload.length <= copyBytesMax) return hooks.onPacket(number, packet, new Uint8Array(payload));
+        connection.keep();
         hooks.onPacket(number, packet, payload);
       }),
     );

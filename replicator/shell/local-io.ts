@@ -92,8 +92,10 @@ export class LocalIo {
     ranges: readonly ByteRange[],
     data: Uint8Array | null,
   ): void {
-    const answer = (error: Error | null): void =>
+    const answer = (error: Error | null): void => {
+      if (error === null && data !== null && data.length >= longBytes) this.#written(data);
       this.#post({ kind: 'localWritten', id, outcome: error === null ? 'ok' : 'failed' });
+    };
     if (this.#store === null || (op === 'write' && data === null)) answer(gone);
     else writeRanges(this.#store, ranges, data, answer);
   }

@@ -21,10 +21,21 @@ export class ReadBuffers {
   /** Nobody looks at it any more. Memory that is not from here is left alone. */
   giveBack(data: Uint8Array): void {
     if (!this.#lent.delete(data) || !Buffer.isBuffer(data)) return;
-    if (this.#keptBytes + data.length > keptBytesMax) return;
+    while (this.#keptBytes + data.length > keptBytesMax) if (!this.#dropOther(data.length)) return;
     const free = this.#free.get(data.length);
     if (free === undefined) this.#free.set(data.length, [data]);
     else free.push(data);
     this.#keptBytes += data.length;
+  }
+
+  /** Lengths that nobody asks for any more must not take the room of those in use. False: none but this one is kept. */
+  #dropOther(lengthBytes: number): boolean {
+    for (const [length, free] of this.#free) {
+      if (length === lengthBytes) continue;
+      if (free.pop() !== undefined) this.#keptBytes -= length;
+      if (free.length === 0) this.#free.delete(length);
+      return true;
+    }
+    return false;
   }
 }

@@ -32,7 +32,7 @@ function readData(
     done({ isHole, payload: null });
     return;
   }
-  const payload = Buffer.allocUnsafeSlow(bytesIn(withData));
+  const payload = store.takeMemory(bytesIn(withData));
   let filled = 0;
   forEach(
     withData,

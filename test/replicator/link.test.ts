@@ -7,7 +7,9 @@ import test from 'ava';
 import { alwaysDisconnect } from '../../replicator/core/after-split-brain.ts';
 import type { PeerState } from '../../replicator/core/packet.ts';
 import { maxUnauthenticated, PeerLink, stableSessionMs } from '../../replicator/shell/link.ts';
+import type { PeerLinkHooks } from '../../replicator/shell/link.ts';
 import { seal } from '../support/bitwise-crc32c.ts';
+import { LinkRecorder } from '../support/link-recorder.ts';
 import { connectPair, linkTimes, startPair, startSide } from '../support/link-pair.ts';
 
 const state: PeerState = {
@@ -68,6 +70,78 @@ test('a payload of many segments arrives whole, and the sender sees its buffer f
   t.is(got.payload, payload.toString('latin1'));
   t.is((await pair.alpha.seen.expect('drain')).session, session.alpha);
   t.is(pair.alpha.link.bufferedBytes, 0);
+});
+
+test('a sender may write over its payloads once it is told that they have left, long and short', async (t) => {
+  const pair = await startPair(t);
+  const session = await connectPair(pair);
+  // More than the sockets on the way take, so that most of it waits in this process.
+  const lengths = [100, 8 * 1024 * 1024, 4096, 300_000, 16 * 1024 * 1024];
+  const left: number[] = [];
+  const all = new Promise<void>((resolve) => {
+    for (const [seq, length] of lengths.entries()) {
+      const payload = Buffer.alloc(length, seq + 1);
+      pair.alpha.link.send(session.alpha, write(seq, payload), payload, () => {
+        payload.fill(0xff);
+        if (left.push(seq) === lengths.length) resolve();
+      });
+    }
+  });
+  pair.alpha.link.flush();
+  for (const [seq, length] of lengths.entries()) {
+    const { packet, payload } = await pair.beta.seen.expect('packet');
+    t.like(packet, { seq });
+    t.true(payload === String.fromCharCode(seq + 1).repeat(length), `payload ${seq}`);
+  }
+  await all;
+  t.deepEqual(left, [0, 1, 2, 3, 4]);
+});
+
+test('of a payload that has not left when the session ends, its sender is not told that it has', async (t) => {
+  const pair = await startPair(t);
+  const session = await connectPair(pair);
+  pair.toBeta.freeze();
+  const payload = Buffer.alloc(32 * 1024 * 1024);
+  let told = 0;
+  pair.alpha.link.send(session.alpha, write(1, payload), payload, () => told++);
+  pair.alpha.link.flush();
+  pair.alpha.link.send(session.alpha, write(2, payload), payload, () => told++);
+  pair.toBeta.cut();
+  await pair.alpha.seen.expect('down');
+  pair.alpha.link.send(session.alpha, write(3, payload), payload, () => told++);
+  await pair.alpha.link.stop();
+  t.is(told, 0);
+});
+
+test('what came in one piece with others stays as it was delivered, though their memory is received into again', async (t) => {
+  const kept: Uint8Array[] = [];
+  // Alpha: who dials receives into memory of its own.
+  const seen = new LinkRecorder();
+  const hooks: PeerLinkHooks = {
+    ...seen.hooks,
+    arePayloadsSettled: () => true,
+    onPacket: (number, packet, payload) => {
+      if (payload !== null) kept.push(payload);
+      seen.hooks.onPacket(number, packet, payload);
+    },
+  };
+  const pair = await startPair(t, { alpha: { hooks } });
+  pair.beta.link.setWanted(true);
+  pair.alpha.link.setWanted(true);
+  await seen.expect('up');
+  const { session } = await pair.beta.seen.expect('up');
+  const payloads = Array.from({ length: 40 }, (_, at) => Buffer.alloc(at % 6 < 3 ? 8192 : 50_000, at + 1));
+  for (const [id, payload] of payloads.entries()) {
+    pair.beta.link.send(session, { kind: 'readData', id }, payload);
+    // One after the other: each arrives in the memory of the one before, if that is used again.
+    if (id % 3 === 2) pair.beta.link.flush();
+    if (id % 3 === 2) for (let got = 0; got < 3; got++) await seen.expect('packet');
+  }
+  await seen.expect('packet');
+  t.deepEqual(
+    kept.map((payload) => Buffer.from(payload)),
+    payloads,
+  );
 });
 
 test('all packets of one turn leave together, in order, without a flush being asked for', async (t) => {

@@ -6,6 +6,7 @@ import type { ExecutionContext } from 'ava';
 import type { BackingStore } from '../../../replicator/shell/backing-store.ts';
 import { BlockDigests, DigestQueue } from '../../../replicator/shell/block-digests.ts';
 import { faultyFileIo } from '../../../replicator/shell/fault-io.ts';
+import { systemFileIo } from '../../../replicator/shell/file-io.ts';
 import { asBytes } from '../../../replicator/shell/core-device.ts';
 import { LocalIo } from '../../../replicator/shell/local-io.ts';
 import type { Event } from '../../../replicator/core/event.ts';
@@ -81,6 +82,26 @@ test('several ranges at once do not get into each other', async (t) => {
   starts.forEach((start, at) =>
     t.is(all[at]?.bytes.toString('hex'), expected(data.subarray(start, start + 2 * mebibyte))),
   );
+});
+
+test('a range is read into the same memory again and again, whether the page cache has it or not', async (t) => {
+  for (const io of [systemFileIo, { ...systemFileIo, readCached: () => 'EAGAIN' }]) {
+    const path = join(temporaryDirectory(t), 'data');
+    const store = await openStore(t, { path, sizeBytes: 8 * mebibyte, io });
+    const data = randomBytes(8 * mebibyte);
+    await write(store, 0, data);
+    const used = new Set<ArrayBufferLike>();
+    let reads = 0;
+    const read = store.read.bind(store);
+    store.read = (offset, length, done) =>
+      read(offset, length, (error, bytes) => {
+        reads++;
+        if (bytes !== null) used.add(bytes.buffer);
+        done(error, bytes);
+      });
+    t.is((await digest(store, 0, 8 * mebibyte))?.bytes.toString('hex'), expected(data));
+    t.true(reads >= 8 && used.size <= 3, `${used.size} buffers for ${reads} reads`);
+  }
 });
 
 test('a hole is hashed without being read', async (t) => {
