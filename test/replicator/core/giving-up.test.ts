@@ -237,3 +237,36 @@ test('the peer is lost while it makes its copy the only one: it is asked again w
   t.is(summary(pair, 'b'), mirroringSecondary);
   t.deepEqual(pair.differences(), []);
 });
+
+test('under protocol A too, what is written while this copy is given up waits for the one that is left', (t) => {
+  const pair = flushed({ core: { protocol: 'A' } });
+  const release = pair.holdPacketsTo('b');
+  const asked = pair.command('a', detachByForce);
+  const write = pair.write('a', 5, 9);
+  pair.settle();
+  t.is(write.outcome, 'pending');
+  release();
+  pair.settle();
+  t.is(write.outcome, 'ok');
+  t.is(inShort(asked.result), 'ok');
+  t.is(pair.disk('b').visible[5], 9);
+});
+
+test('a disk takes no generation of the Primary between its attach and the handshake that finds what it lacks', (t) => {
+  const pair = flushed();
+  run(pair, 'b', detach);
+  const arrive = pair.hold('packet:newGeneration', 'b');
+  // Written alone: the generation of the copy that b lacks is on its way to b.
+  pair.write('a', 5, 9);
+  pair.settle();
+  const known = pair.hold('committed', 'b');
+  pair.command('b', attach);
+  pair.settle();
+  arrive();
+  pair.settle();
+  t.not(pair.metadata('b').superblock.current, pair.metadata('a').superblock.current);
+  known();
+  pair.settle();
+  t.is(summary(pair, 'b'), mirroringSecondary);
+  t.deepEqual(pair.differences(), []);
+});
