@@ -43,8 +43,8 @@ type Phase =
   | { readonly kind: 'lingering' }
   | { readonly kind: 'closed' };
 
-/** A handshake is short. Thousands of connections may be in theirs. */
-const handshakeBufferBytes = 16 * 1024;
+/** As much as Node reads at once otherwise: a connection that is closed with input unread is reset. */
+const handshakeBufferBytes = 64 * 1024;
 const transmissionBufferBytes = 256 * 1024;
 /** With less room than this the next bytes go to another buffer: as much as Node reads at once otherwise. */
 const receiveBytesMin = 64 * 1024;
