@@ -324,8 +324,8 @@ export const flushBugs: readonly PlantedBug[] = [
     breaks: 'progress',
     file: 'flushes.ts',
     find: `this.#checkpointing = false;
-      if`,
-    replace: 'if',
+      core.logPump`,
+    replace: 'core.logPump',
     seedsMax: 1000,
     checkers: ['liveness'],
     rare: true,
