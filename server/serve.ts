@@ -19,6 +19,8 @@ import { releaseYoungGeneration } from './young-generation.ts';
 
 /** SIGTERM is answered within 5 s (design, section 5); what is not done by then is as safe as a crash. */
 const stopGraceMs = 4_800;
+/** Of that, what requests of the API may take to end. */
+const apiGraceMs = 1_000;
 
 /** Resolves when the node answers; it then runs until a signal. Throws what keeps it from starting. */
 export async function serve(config: Config, version: string): Promise<void> {
@@ -76,7 +78,10 @@ export async function serve(config: Config, version: string): Promise<void> {
       log.info('stopping');
       unregister();
       keepMemory();
+      // A request that is being sent, or an answer that nobody reads, must not take the time that the data planes need.
+      const force = setTimeout(() => app.server.closeAllConnections(), apiGraceMs);
       await app.close();
+      clearTimeout(force);
       catalog.close();
       await plane.close();
       directory.store.close();

@@ -53,7 +53,11 @@ export class ReadPath {
       );
     }
     if (this.isHere(read.offset, read.length)) return this.#readLocal(read);
-    this.#readPeer(read);
+    this.#readPeer(read, () => {
+      // A resync may have brought it here meanwhile.
+      if (this.isHere(read.offset, read.length)) this.#readLocal(read);
+      else core.complete(read.id, 'EIO');
+    });
   }
 
   /** Whether this disk holds the range's newest data. */
@@ -85,11 +89,11 @@ export class ReadPath {
     if (core.role !== 'Primary') return core.complete(read.id, 'ESHUTDOWN');
     if (!core.isPeerUpToDate) return core.complete(read.id, 'EIO');
     if (!core.hasDisk) return this.#start(read);
-    this.#readPeer(read);
+    this.#readPeer(read, () => core.complete(read.id, 'EIO'));
     core.repairs.begin(read.offset, read.length);
   }
 
-  #readPeer(read: ClientRead): void {
+  #readPeer(read: ClientRead, onFailed: () => void): void {
     const core = this.#core;
     this.#underWay++;
     this.fetch(read.offset, read.length, (answer) => {
@@ -97,7 +101,7 @@ export class ReadPath {
       // What was asked of a peer that is gone is asked again, wherever the data is then.
       if (answer.kind === 'gone') this.#start(read);
       else if (answer.kind === 'data') core.complete(read.id, null, answer.payload);
-      else core.complete(read.id, 'EIO');
+      else onFailed();
       if (core.demoting) core.roles.onDrained();
     });
   }

@@ -1,5 +1,7 @@
 /** A real node with real resources: defined over the API, written over NBD, there again after a restart. */
+import { once } from 'node:events';
 import { existsSync, renameSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
 import { connectNbd } from '../../nbd/client.ts';
@@ -41,6 +43,20 @@ test.serial(
     t.false(existsSync(image));
   },
 );
+
+test.serial('half a request to the control API does not keep a node from stopping cleanly', async (t) => {
+  const node = await startNode(t, { name: 'alpha', env: { XDG_RUNTIME_DIR: temporaryDirectory(t) } });
+  await node.call('PUT', '/v1/resources/r0', { size: sizeBytes });
+  const { hostname, port } = new URL(node.apiUrl);
+  const half = connect(Number(port), hostname);
+  t.teardown(() => half.destroy());
+  half.on('error', () => undefined);
+  await once(half, 'connect');
+  half.write('GET /v1/node HTTP/1.1\r\nHost: ');
+  // Behind it on another connection: what came before is with the node by then.
+  t.is((await node.api('GET', '/v1/node')).status, 200);
+  t.is(await node.stop(), 0);
+});
 
 test.serial(
   'a missing backing file and a taken port stop their resource only; attach starts it when repaired',

@@ -75,8 +75,8 @@ export class Cluster {
   swapped: SimNode | null = null;
   /** What is to happen as soon as this node has answered a ping, and the answer is on its way. */
   whenAnswering: { readonly node: SimNode; readonly run: () => void } | null = null;
-  /** Growths that an operator has asked for and not been told the end of. */
-  growths = 0;
+  /** The last size that a node was told to grow to; 0: none. Until both have recorded it, a growth may be half done. */
+  growingTo = 0;
   /** In the next handshake between equals, a Secondary is to be heard as a Primary. */
   claimsPrimary = false;
   /** Primaries that another one has taken over from, by force, unseen; `excused` once they could not have noticed. */

@@ -42,8 +42,8 @@ export class DiskSwaps {
       !other.disk.isFailing &&
       other.metadata.superblock.origin === 'settled' &&
       // While they grow, nobody can tell how large a new disk has to be.
-      cluster.growths === 0 &&
       other.metadata.superblock.sizeBytes === node.metadata.superblock.sizeBytes &&
+      (cluster.growingTo === 0 || cluster.growingTo === node.metadata.superblock.sizeBytes) &&
       cluster.firstMissing(other) === null;
     if (!isSafe) return false;
     const copy = this.#make(what, node, other, prng);

@@ -225,8 +225,8 @@ export class Fate {
     const sizeBytes = (node.status()?.sizeBytes ?? 0) + prng.between(1, 500) * 4096;
     const what = prng.pick(['cut', 'kill', 'nothing', 'nothing'] as const);
     cluster.world.trace(() => `-- ${node.name} is to grow to ${sizeBytes} bytes`);
-    cluster.growths++;
-    node.command({ kind: 'resize', sizeBytes }, () => cluster.growths--);
+    cluster.growingTo = sizeBytes;
+    node.command({ kind: 'resize', sizeBytes }, () => undefined);
     const victim = prng.pick(cluster.nodes);
     cluster.world.after(prng.int(200), () => {
       if (!this.#running || what === 'nothing') return;
