@@ -356,7 +356,9 @@ export class Cluster {
   /** Forgets what was forced once both copies are complete again. */
   settle(): void {
     if (!this.isHealthy) return;
-    if (this.#discarded && this.firstMissing(this.nodes[0]) !== null) this.expectations.loseEverything();
+    // Given up by a policy, by an operator's word, or by force on a copy that was not whole.
+    if ((this.#discarded || this.split) && this.firstMissing(this.nodes[0]) !== null)
+      this.expectations.loseEverything();
     if (this.#discarded) this.generations.forgive();
     this.#discarded = false;
     this.forced = false;
