@@ -154,6 +154,9 @@ export class Session {
 
   #decide(connection: Connected, self: PeerState, peer: PeerState): void {
     const core = this.#core;
+    // Its disk was attached after it had said that there is none: what would be decided is not about that disk (W6, W12).
+    if (core.hasDisk && (self.disk === 'Diskless' || self.disk === 'Failed'))
+      return this.restart('the disk was attached during the handshake');
     const sortsFirst = core.options.nodeName < (core.options.peerName ?? '');
     const { rule, verdict } = decideHandshake(self, peer, sortsFirst);
     const discard = describeDiscard(rule, self, peer, core.options);

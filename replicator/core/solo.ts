@@ -218,13 +218,8 @@ export class Solo {
     for (const then of told) then(outcome);
   }
 
-  onProbed(id: number, probed: ProbeOutcome): void {
+  onProbed(id: number, outcome: ProbeOutcome): void {
     if (this.#state.kind !== 'probing' || this.#state.id !== id) return;
-    // What a new session has brought meanwhile is an answer as well, also when the probe itself was lost.
-    const { connection } = this.#core;
-    const early =
-      connection.conn === 'Connected' && connection.phase.kind === 'settling' ? connection.phase.early : null;
-    const outcome: ProbeOutcome = early === null ? probed : { kind: 'answered', state: early };
     const unanswered = this.#state.unanswered + 1;
     // Time enough to be superseded has gone by unseen: a busy new Primary gets more than one chance to say so.
     if (

@@ -356,13 +356,13 @@ export class Cluster {
   /** Forgets what was forced once both copies are complete again. */
   settle(): void {
     if (!this.isHealthy) return;
-    // Given up by a policy, by an operator's word, or by force on a copy that was not whole.
-    if ((this.#discarded || this.split) && this.firstMissing(this.nodes[0]) !== null)
-      this.expectations.loseEverything();
+    const isMissing = (this.#discarded || this.split) && this.firstMissing(this.nodes[0]) !== null;
+    if (this.#discarded && isMissing) this.expectations.loseEverything();
     if (this.#discarded) this.generations.forgive();
+    // What force has given up is lost for the client that comes next.
+    this.split = !this.#discarded && isMissing && this.client.node === null;
     this.#discarded = false;
     this.forced = false;
-    this.split = false;
     if (this.swapped !== null) this.differences.watch();
     this.swapped = null;
     this.#overtaken.clear();
