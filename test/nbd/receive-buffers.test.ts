@@ -55,7 +55,8 @@ test('what spans memory of different owners is a copy that nobody has to let go 
   other.release();
   t.is(queue.takeRetained(16).length, 16);
   t.is(queue.takenOwner, null);
-  t.deepEqual(new Set([pool.take(8), pool.take(8)]), new Set([one, other]));
+  const again = [pool.take(8), pool.take(8)];
+  t.true(again.includes(one) && again.includes(other));
 });
 
 test('a queue that is cleared lets go of everything', (t) => {
