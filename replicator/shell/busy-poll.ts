@@ -24,6 +24,9 @@ export const defaultWindowMs = 0.2;
 const closeArrivals = 4;
 /** What comes closer together came in the same turn and says nothing. */
 const sameTurnMs = 0.005;
+/** Giving way to clients and peers takes less; after more, it is not tried for a while. */
+const slowYieldMs = 2;
+const yieldRestMs = 1_000;
 
 export class BusyPoll {
   readonly #options: BusyPollOptions;
@@ -31,6 +34,8 @@ export class BusyPoll {
   #closeCount = 0;
   #isPolling = false;
   #hasArrived = false;
+  /** No giving way before. */
+  #yieldsFromMs = -Infinity;
 
   constructor(options: BusyPollOptions) {
     this.#options = options;
@@ -69,7 +74,12 @@ export class BusyPoll {
       return;
     }
     // A client, or the peer, on the same processor would otherwise wait until this thread has used up its time.
-    yieldProcessor();
+    if (now >= this.#yieldsFromMs) {
+      yieldProcessor();
+      // That was somebody who computes, and keeps the processor for as long as the kernel lets him: not worth it here.
+      const after = nowMs();
+      if (after - now > slowYieldMs) this.#yieldsFromMs = after + yieldRestMs;
+    }
     soon(this.#again);
   };
 }

@@ -2,17 +2,22 @@
 import test from 'ava';
 import { BusyPoll } from '../../replicator/shell/busy-poll.ts';
 
-function poller(windowMs = 0.2) {
-  const clock = { nowMs: 100 };
+function poller(windowMs = 0.2, yieldTakesMs = 0) {
+  const clock = { nowMs: 100, yields: 0 };
   const due: (() => void)[] = [];
+  const yieldProcessor = (): void => {
+    clock.yields += 1;
+    clock.nowMs += yieldTakesMs;
+  };
   const poll = new BusyPoll({
     nowMs: () => clock.nowMs,
     soon: (then) => due.push(then),
-    yieldProcessor: () => undefined,
+    yieldProcessor,
     windowMs,
   });
   return {
     poll,
+    clock,
     arriveAfter(ms: number) {
       clock.nowMs += ms;
       poll.onArrival();
@@ -61,4 +66,19 @@ test('a window of zero keeps nothing awake', (t) => {
   const one = poller(0);
   for (let arrival = 0; arrival < 100; arrival++) one.arriveAfter(0.1);
   t.false(one.isAwake);
+});
+
+test('who keeps the processor for long is given way to once a second at most', (t) => {
+  for (const [takesMs, expected] of [
+    [0.01, 10],
+    [3, 1],
+  ] as const) {
+    const one = poller(0.2, takesMs);
+    for (let arrival = 0; arrival < 6; arrival++) one.arriveAfter(0.1);
+    for (let turn = 0; turn < 10; turn++) {
+      one.turnAfter(0.01);
+      one.arriveAfter(0.01);
+    }
+    t.is(one.clock.yields, expected);
+  }
 });
