@@ -63,7 +63,8 @@ is_present() {
   case $1 in
     command) command -v "$2" >/dev/null ;;
     library) ldconfig -p | grep -qF "$2" ;;
-    python) python3 -c "import $2" 2>/dev/null ;;
+    # The system's Python, which Debian's packages serve, and isolated: a folder of ours with that name is importable too.
+    python) /usr/bin/python3 -I -c "import $2" 2>/dev/null ;;
   esac
 }
 
