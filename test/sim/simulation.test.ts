@@ -27,7 +27,6 @@ test('simulation: histories from seeds that once ended badly end well', (t) => {
 });
 
 test(`simulation: histories from ${freshSeeds} other seeds end well, and reach every rule and state`, async (t) => {
-  t.timeout(3_600_000);
   const { failures, coverage, histories } = await runCampaign({ from: 100_000n, count: freshSeeds });
   t.deepEqual(
     failures.map(({ seed, failure }) => `${replayLine(seed)}: ${failure.message}`),
