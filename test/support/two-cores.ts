@@ -541,11 +541,8 @@ export class TwoCores {
 
   #probe(node: Node, id: number): void {
     const state = this.#isCut || this.losesProbes ? null : this.#nodes[other(node.name)].published;
-    const outcome =
-      state === null
-        ? ({ kind: 'unreachable', detail: 'no answer' } as const)
-        : ({ kind: 'answered', state } as const);
-    this.#tell(node, { kind: 'probed', id, outcome });
+    if (state !== null) return this.#tell(node, { kind: 'probed', id, outcome: { kind: 'answered', state } });
+    this.#tell(node, { kind: 'probed', id, outcome: { kind: 'unreachable', detail: 'no answer' } });
   }
 
   #connect(): void {
