@@ -22,7 +22,7 @@ const maxRequestBlocks = 256;
 const maxRequests = 256;
 /** Marks that lie apart are asked for together while they span no more than this many times what is asked for. */
 const spanFactor = 16;
-/** Longer runs are asked for alone: their data is read in one piece. */
+/** Longer runs are asked for alone: their data is read in one piece. Shorter ones are worth no coarse hash. */
 const shortRunBlocks = 16;
 const flushAfterBytes = 32 * 1024 * 1024;
 const flushAfterMs = 2_000;
@@ -197,7 +197,7 @@ export class ResyncTarget {
     core.pace.onRequested(blocks * blockBytes);
     if (runs.length > 1) return core.send({ kind: 'scatteredRequest', id, runs });
     const { offset, length } = bytesOf(spanOf(runs), core.options.sizeBytes);
-    if (this.#comparesHashes) return this.#sendHashes(id, request, offset, length, coarse && blocks > 1);
+    if (this.#comparesHashes) return this.#sendHashes(id, request, offset, length, coarse && blocks > shortRunBlocks);
     core.send({ kind: 'resyncRequest', id, offset, length });
   }
 

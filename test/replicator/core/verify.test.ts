@@ -67,6 +67,28 @@ test('equal copies: nothing is found, nothing is copied', (t) => {
   t.false(pair.sent('a').some(({ kind }) => kind === 'bitmap'));
 });
 
+test('one hash for 32 blocks is compared first, and a hash for each only where those differ', (t) => {
+  const pair = flushed();
+  corrupt(pair, 'b', 5, 700, 8191);
+  run(pair, 'a', verifyOnly);
+  const asked = pair.sent('a').flatMap((packet) => (packet.kind === 'verifyRequest' ? [packet] : []));
+  const coarse = asked.filter((packet) => packet.coarse);
+  t.is(
+    coarse.reduce((sum, { length }) => sum + length, 0),
+    pair.sizeBytes,
+  );
+  const finer = asked.filter((packet) => !packet.coarse);
+  t.deepEqual(
+    finer.map(({ offset, length }) => [offset / 4096, length / 4096]),
+    [
+      [0, 32],
+      [672, 32],
+      [8160, 32],
+    ],
+  );
+  t.like(verdict(pair, 'a'), { rule: 'finished', result: '3 blocks differ: 5 700 8191' });
+});
+
 for (const [verifier, where] of [
   ['a', 'Primary'],
   ['b', 'Secondary'],
