@@ -94,6 +94,8 @@ export class TwoCores {
   #isCut = false;
   readonly #latency: Record<Name, ClientLatency> = { a: noLatency, b: noLatency };
   nowMs = 1000;
+  /** Probes get no answer, whether or not there is a link. */
+  losesProbes = false;
 
   constructor(options: PairOptions = {}) {
     this.sizeBytes = (options.extents ?? 8) * extentBytes;
@@ -540,7 +542,7 @@ export class TwoCores {
   #probe(node: Node, id: number): void {
     const { published } = this.#nodes[other(node.name)];
     const outcome =
-      this.#isCut || published === null
+      this.#isCut || this.losesProbes || published === null
         ? ({ kind: 'unreachable', detail: 'no answer' } as const)
         : ({ kind: 'answered', state: published } as const);
     this.#tell(node, { kind: 'probed', id, outcome });
