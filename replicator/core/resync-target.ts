@@ -197,7 +197,8 @@ export class ResyncTarget {
     core.pace.onRequested(blocks * blockBytes);
     if (runs.length > 1) return core.send({ kind: 'scatteredRequest', id, runs });
     const { offset, length } = bytesOf(spanOf(runs), core.options.sizeBytes);
-    if (this.#comparesHashes) return this.#sendHashes(id, request, offset, length, coarse && blocks > shortRunBlocks);
+    if (this.#comparesHashes)
+      return this.#sendHashes(id, request, offset, length, coarse && blocks > shortRunBlocks);
     core.send({ kind: 'resyncRequest', id, offset, length });
   }
 

@@ -199,7 +199,7 @@ export const resyncBugs: readonly PlantedBug[] = [
       this.#written.push(...request.due);
       request.due = [];
     }`,
-    seedsMax: 100,
+    seedsMax: 20,
     checkers: ['identical'],
   },
   {
