@@ -42,7 +42,13 @@ export type Effect =
       readonly payload: Payload | null;
     }
   /** -> localDigested. Whole blocks; the last of the device may be short. Never overlaps a local write. */
-  | { readonly kind: 'digestLocal'; readonly id: number; readonly offset: number; readonly length: number }
+  | {
+      readonly kind: 'digestLocal';
+      readonly id: number;
+      readonly offset: number;
+      readonly length: number;
+      readonly coarse: boolean;
+    }
   /** -> localFlushed. Covers every write whose `localWritten` came before. May be merged with other waiting flushes. */
   | { readonly kind: 'flushLocal'; readonly id: number }
   /**

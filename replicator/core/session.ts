@@ -374,8 +374,7 @@ export class Session {
         if (phase.kind === 'syncTarget') phase.sync.onScatteredData(packet, payload);
         return;
       case 'digestRequest':
-        if (phase.kind === 'syncSource')
-          phase.sync.onDigestRequest(packet.id, packet.offset, packet.length, payload);
+        if (phase.kind === 'syncSource') phase.sync.onDigestRequest(packet, payload);
         return;
       case 'resyncSame':
         if (phase.kind === 'syncTarget') phase.sync.onSame(packet.id, packet.runs);

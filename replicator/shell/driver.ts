@@ -323,7 +323,7 @@ class Driver implements ResourceNode {
       case 'writeRanges':
         return this.#io.writeRanges(effect.id, effect.op, effect.ranges, asBytes(effect.payload));
       case 'digestLocal':
-        return this.#io.digest(effect.id, effect.offset, effect.length);
+        return this.#io.digest(effect.id, effect.offset, effect.length, effect.coarse);
       case 'flushLocal':
         return this.#io.flush(effect.id);
       case 'growDisk':

@@ -387,7 +387,7 @@ export class SimNode implements Host {
         return onRanges(this.disk, effect, (event) => this.#tell(event));
       case 'digestLocal':
         return this.disk.read(effect.offset, effect.length, (sectors) => {
-          const digests = sectors === null ? null : new SimDigests(sectors);
+          const digests = sectors === null ? null : SimDigests.of(sectors, effect.coarse);
           this.#tell({ kind: 'localDigested', id: effect.id, digests });
         });
       case 'flushLocal':

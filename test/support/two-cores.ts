@@ -445,7 +445,7 @@ export class TwoCores {
       case 'digestLocal':
         return this.#later(node, 'digest', null, () => {
           const stamps = node.disk.read(effect.offset, effect.length);
-          const digests = stamps === null ? null : new StampDigests(stamps.values);
+          const digests = stamps === null ? null : new StampDigests(stamps.values, effect.coarse);
           this.#tell(node, { kind: 'localDigested', id: effect.id, digests });
         });
       case 'flushLocal': {
