@@ -84,6 +84,8 @@ export class TwoCores {
   readonly sizeBytes: number;
   readonly #nodes: Readonly<Record<Name, Node>>;
   #waiting: Waiting[] = [];
+  /** What `wakeResync` asked for, the next one first. */
+  #wakes: { readonly dueMs: number; readonly node: Node; readonly process: number }[] = [];
   readonly #holds = new Set<(step: Waiting) => boolean>();
   readonly #requests = new Map<number, { request: Request; written: { block: number; stamp: number }[] }>();
   readonly #asked = new Map<number, Asked>();
@@ -182,7 +184,9 @@ export class TwoCores {
   /** Time passes on both nodes, in ticks of `everyMs`, all else settling in between. */
   tick(ms: number, everyMs = 100, which: readonly Name[] = names): void {
     for (let passed = 0; passed < ms; passed += everyMs) {
-      this.nowMs += everyMs;
+      const nextMs = this.nowMs + everyMs;
+      this.#wakeUntil(nextMs, which);
+      this.nowMs = nextMs;
       for (const name of which)
         this.#tell(this.#nodes[name], {
           kind: 'tick',
@@ -357,6 +361,18 @@ export class TwoCores {
 
   // The works.
 
+  #wakeUntil(untilMs: number, which: readonly Name[]): void {
+    for (;;) {
+      const at = this.#wakes.findIndex(({ node, dueMs }) => dueMs < untilMs && which.includes(node.name));
+      const [wake] = at < 0 ? [] : this.#wakes.splice(at, 1);
+      if (wake === undefined) return;
+      this.nowMs = Math.max(this.nowMs, wake.dueMs);
+      if (wake.process !== wake.node.process) continue;
+      this.#tell(wake.node, { kind: 'resyncWoken', nowMs: this.nowMs });
+      this.settle();
+    }
+  }
+
   #request(
     name: Name,
     kind: Request['kind'],
@@ -457,6 +473,12 @@ export class TwoCores {
         return this.#later(node, 'growDisk', null, () => this.#growDisk(node, effect.id, effect.sizeBytes));
       case 'endTurn':
         return this.#later(node, 'turn', null, () => this.#tell(node, { kind: 'turnEnded' }));
+      case 'wakeResync': {
+        const { process } = node;
+        const wake = { dueMs: this.nowMs + effect.afterMs, node, process };
+        this.#wakes = [...this.#wakes, wake].toSorted((a, b) => a.dueMs - b.dueMs);
+        return;
+      }
       case 'commit':
         if ((effect.transaction.superblock?.sizeBytes ?? 0) > node.disk.visible.length * blockBytes)
           throw new Error(`${node.name} records a size that its disk does not have`);
