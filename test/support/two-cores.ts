@@ -197,6 +197,13 @@ export class TwoCores {
     }
   }
 
+  /** Less than a tick: nobody is told of it but who asked to be woken. */
+  timePasses(ms: number): void {
+    const untilMs = this.nowMs + ms;
+    this.#wakeUntil(untilMs, names);
+    this.nowMs = untilMs;
+  }
+
   /** What every tick from now on says of this node's clients. */
   setLatency(name: Name, latency: Partial<ClientLatency>): void {
     this.#latency[name] = { ...noLatency, ...latency };
