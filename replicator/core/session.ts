@@ -143,6 +143,14 @@ export class Session {
     if (early !== null) this.#decide(connection, sent, early);
   }
 
+  /** What the peer of a session has said of itself while this node is not ready to. */
+  heardEarly(): PeerState | null {
+    const { connection } = this.#core;
+    return connection.conn === 'Connected' && connection.phase.kind === 'settling'
+      ? connection.phase.early
+      : null;
+  }
+
   // Deciding.
 
   #onState(connection: Connected, state: PeerState): void {

@@ -193,7 +193,6 @@ class Driver implements ResourceNode {
           this.#post({ kind: 'packet', session, packet, payload });
         },
         arePayloadsSettled: () => this.#core.peerWrites.size === 0 && this.#core.inbound.size === 0,
-        onDrain: () => undefined,
       },
     });
   }

@@ -1,7 +1,7 @@
 /** How long the last request of each kind took, as the shell tells its core with every tick. */
 import { noLatency } from '../../replicator/core/resync-rate.ts';
 import type { ClientLatency } from '../../replicator/core/resync-rate.ts';
-import type { ClientRequest } from './sim-node.ts';
+import type { ClientRequest } from './node-listener.ts';
 
 export class LatestLatency {
   #latest: ClientLatency = noLatency;

@@ -96,6 +96,8 @@ export class TwoCores {
   #isCut = false;
   readonly #latency: Record<Name, ClientLatency> = { a: noLatency, b: noLatency };
   nowMs = 1000;
+  /** Whether or not there is a link. */
+  losesProbes = false;
 
   constructor(options: PairOptions = {}) {
     this.sizeBytes = (options.extents ?? 8) * extentBytes;
@@ -567,12 +569,9 @@ export class TwoCores {
   }
 
   #probe(node: Node, id: number): void {
-    const { published } = this.#nodes[other(node.name)];
-    const outcome =
-      this.#isCut || published === null
-        ? ({ kind: 'unreachable', detail: 'no answer' } as const)
-        : ({ kind: 'answered', state: published } as const);
-    this.#tell(node, { kind: 'probed', id, outcome });
+    const state = this.#isCut || this.losesProbes ? null : this.#nodes[other(node.name)].published;
+    if (state !== null) return this.#tell(node, { kind: 'probed', id, outcome: { kind: 'answered', state } });
+    this.#tell(node, { kind: 'probed', id, outcome: { kind: 'unreachable', detail: 'no answer' } });
   }
 
   #connect(): void {
