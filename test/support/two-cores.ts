@@ -12,7 +12,6 @@ import type { MetadataImage, Superblock } from '../../replicator/core/metadata.t
 import { defaultCoreOptions } from '../../replicator/core/options.ts';
 import type { CoreOptions, CorePolicies } from '../../replicator/core/options.ts';
 import type { Packet, Payload, PeerState } from '../../replicator/core/packet.ts';
-import type { CommandResult } from '../../replicator/core/refusal.ts';
 import type { ClientLatency } from '../../replicator/core/resync-rate.ts';
 import { noLatency } from '../../replicator/core/resync-rate.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
@@ -28,49 +27,13 @@ import {
 } from './core-models.ts';
 import type { StepKind } from './core-models.ts';
 
-export type { StepKind } from './core-models.ts';
+import type { Asked, Name, Node, Request, Waiting, Wake } from './two-cores-parts.ts';
 
-export type Name = 'a' | 'b';
+export type { StepKind } from './core-models.ts';
+export type { Asked, Name, Request } from './two-cores-parts.ts';
+
 export const names: readonly Name[] = ['a', 'b'];
 export const blocksPerExtent = extentBytes / blockBytes;
-
-interface Waiting {
-  readonly kind: StepKind;
-  /** Where it happens: for a packet, the receiver. */
-  readonly node: Name;
-  /** Steps of one lane happen in order; null: as they come. */
-  readonly lane: string | null;
-  /** Steps asked for by a process that is gone do not happen. */
-  readonly process: number;
-  readonly run: () => void;
-}
-
-export interface Request {
-  readonly node: Name;
-  readonly kind: 'read' | 'write' | 'flush' | 'trim' | 'zeroes';
-  outcome: 'pending' | 'ok' | Exclude<ClientOutcome, null>;
-  stamps: readonly number[];
-}
-
-export interface Asked {
-  result: CommandResult | null;
-}
-
-interface Node {
-  readonly name: Name;
-  options: CoreOptions;
-  readonly disk: DiskModel;
-  readonly metadata: MetadataModel;
-  core: Core | null;
-  process: number;
-  wantLink: boolean;
-  session: number | null;
-  published: PeerState | null;
-  serving: boolean;
-  generations: number;
-  readonly decisions: Decision[];
-  readonly sent: Packet[];
-}
 
 export interface PairOptions {
   readonly core?: Partial<CoreOptions>;
@@ -85,7 +48,7 @@ export class TwoCores {
   readonly #nodes: Readonly<Record<Name, Node>>;
   #waiting: Waiting[] = [];
   /** What `wakeResync` asked for, the next one first. */
-  #wakes: { readonly dueMs: number; readonly node: Node; readonly process: number }[] = [];
+  #wakes: Wake[] = [];
   readonly #holds = new Set<(step: Waiting) => boolean>();
   readonly #requests = new Map<number, { request: Request; written: { block: number; stamp: number }[] }>();
   readonly #asked = new Map<number, Asked>();
