@@ -58,6 +58,8 @@ export type Effect =
   | { readonly kind: 'growDisk'; readonly id: number; readonly sizeBytes: number }
   /** -> turnEnded, once the events that have arrived by now are handed in. Never within the step that asks. */
   | { readonly kind: 'endTurn' }
+  /** -> resyncWoken, so many milliseconds from now, or somewhat later. One at a time. */
+  | { readonly kind: 'wakeResync'; readonly afterMs: number }
   /** -> metadataCommitted, in order. A failure stops the process. */
   | { readonly kind: 'commit'; readonly id: number; readonly transaction: Transaction }
   | {

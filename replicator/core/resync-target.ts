@@ -107,6 +107,7 @@ export class ResyncTarget {
       if (runs.length === 0) break;
       this.#request(runs, finer === null && this.#coarsePays);
     }
+    if (core.pace.isThrottled && !this.isPaused) core.pace.wakeWhenAllowed();
     if (this.#flushing) return;
     const idle = this.#requests.size === 0;
     if (this.#isFlushDue(idle)) return this.#flush();

@@ -332,6 +332,9 @@ class Driver implements ResourceNode {
         // Behind all that the sockets have brought, of every client.
         setImmediate(() => this.#post({ kind: 'turnEnded' }));
         return;
+      case 'wakeResync':
+        setTimeout(() => this.#post({ kind: 'resyncWoken', nowMs: performance.now() }), effect.afterMs);
+        return;
       case 'commit':
         return this.#metadata.commit(effect.transaction, () =>
           this.#post({ kind: 'metadataCommitted', id: effect.id }),

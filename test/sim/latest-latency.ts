@@ -7,10 +7,10 @@ export class LatestLatency {
   #latest: ClientLatency = noLatency;
 
   note(kind: ClientRequest['kind'], tookMs: number): void {
-    const { write, read, flush } = this.#latest;
-    if (kind === 'clientWrite') this.#latest = { write: tookMs, read, flush };
-    else if (kind === 'clientRead') this.#latest = { write, read: tookMs, flush };
-    else if (kind === 'clientFlush') this.#latest = { write, read, flush: tookMs };
+    const latest = this.#latest;
+    if (kind === 'clientWrite') this.#latest = { ...latest, write: tookMs, slowWrite: tookMs };
+    else if (kind === 'clientRead') this.#latest = { ...latest, read: tookMs, slowRead: tookMs };
+    else if (kind === 'clientFlush') this.#latest = { ...latest, flush: tookMs, slowFlush: tookMs };
   }
 
   /** Of the time since this was last asked. */

@@ -400,6 +400,12 @@ export class SimNode implements Host {
           if (process === this.#process) this.#tell({ kind: 'turnEnded' });
         });
       }
+      case 'wakeResync': {
+        const process = this.#process;
+        return this.#world.after(effect.afterMs, () => {
+          if (process === this.#process) this.#tell({ kind: 'resyncWoken', nowMs: this.clockMs() });
+        });
+      }
       case 'commit':
         if ((effect.transaction.superblock?.sizeBytes ?? 0) > this.disk.readySectors * sectorBytes)
           this.#world.violation('contract', `${this.name} records a size that its disk does not have`);
