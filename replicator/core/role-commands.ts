@@ -281,8 +281,9 @@ export class RoleCommands {
         }
         if (core.role !== 'Primary') core.writes.onPromoted();
         core.role = 'Primary';
-        core.diskState = 'UpToDate';
-        core.solo.onPromoted(current, false);
+        // The disk may have gone since this was granted: then no data has been shown, and what comes back is looked at anew.
+        if (core.hasDisk) core.diskState = 'UpToDate';
+        core.solo.onPromoted(core.hasDisk ? current : 0n, false);
         core.serve();
         this.#ended();
         if (relink) core.session.restart('promoted by force');
