@@ -420,6 +420,40 @@ test('both disks fail at once: neither that returns alone is taken for whole, un
   }
 });
 
+test('a disk that fails while a forced promotion is recorded stays away: nothing is written until it is back', (t) => {
+  const pair = flushed();
+  pair.write('a', 0, 5);
+  pair.settle();
+  const releaseFlush = pair.hold('flush', 'b');
+  pair.cutLink();
+  pair.settle();
+  const releaseCommit = pair.hold('commit', 'b');
+  const asked = pair.command('b', promoteByForce);
+  pair.settle();
+  pair.disk('b').failFlushes = true;
+  releaseFlush();
+  pair.settle();
+  releaseCommit();
+  pair.settle();
+  t.true(asked.result?.ok);
+  t.is(pair.status('b').role, 'Primary');
+  t.is(pair.status('b').diskState, 'Failed');
+  const write = pair.write('b', 0, 6);
+  pair.settle();
+  t.deepEqual(pair.status('b').suspended, ['no-data']);
+  pair.disk('b').failFlushes = false;
+  t.is(outcome(pair, 'b', attach), 'ok');
+  t.is(pair.status('b').diskState, 'Consistent');
+  t.is(write.outcome, 'pending');
+  pair.healLink();
+  pair.settle();
+  t.is(write.outcome, 'ok');
+  t.is(summary(pair, 'b'), mirroringPrimary);
+  // What differs after a crash is on record (W4).
+  t.deepEqual(pair.metadata('b').activeExtents, [0]);
+  t.deepEqual(pair.differences(), []);
+});
+
 test('a read that is under way when the disk fails is answered by the peer: the disk may have fallen back', (t) => {
   const pair = mirroring();
   const release = pair.hold('read', 'a');
