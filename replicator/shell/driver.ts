@@ -23,6 +23,7 @@ import { LocalIo } from './local-io.ts';
 import { PeerLink } from './link.ts';
 import type { MetadataStore } from './metadata-store.ts';
 import { openMetadata } from './metadata-store.ts';
+import { Turn } from './turn.ts';
 import type { OpenResult, ResourceNode, ResourceNodeHooks, ResourceNodeOptions } from './resource-node.ts';
 
 const tickIntervalMs = 100;
@@ -144,6 +145,7 @@ class Driver implements ResourceNode {
   #event: Event['kind'] | null = null;
   /** The core is to be told that the turn has ended, and has not been yet. */
   #turnEnd: NodeJS.Immediate | null = null;
+  readonly #turn = new Turn();
   /** Writes of this turn that wait until its packets are on their way: the peer then works at the same time. */
   #localWrites: LocalWrite[] = [];
   #nextCommand = 1;
@@ -188,6 +190,7 @@ class Driver implements ResourceNode {
       probeTimeoutMs: replication.probeTimeoutMs,
       handshakeTimeoutMs,
       receiveInto: this.#options.receiveInto,
+      atTurnEnd: (then) => this.#turn.atEnd(then),
       hooks: {
         onLinkUp: (session) => this.#post({ kind: 'linkUp', session }),
         onLinkDown: (session, why, detail) => this.#post({ kind: 'linkDown', session, why, detail }),
@@ -253,6 +256,7 @@ class Driver implements ResourceNode {
   }
 
   setClientCount(count: number): void {
+    this.#turn.setClientCount(count);
     this.#post({ kind: 'clients', count });
   }
 
@@ -419,7 +423,7 @@ class Driver implements ResourceNode {
   /** At the end of the turn, once what it sends is with the network. */
   #writeSoon(effect: LocalWrite): void {
     if (this.#localWrites.push(effect) > 1) return;
-    process.nextTick(() => {
+    this.#turn.atEnd(() => {
       this.#link?.flush();
       this.#writeAll();
     });
