@@ -139,31 +139,32 @@ async function sparse(): Promise<void> {
   );
 }
 
+/** In turns, and a ratio for each round: machines drift. A round whose resync was over too early does not count. */
 async function beside(): Promise<void> {
-  const without: Written[] = [];
-  const besides: Written[] = [];
-  const rates: number[] = [];
-  for (let round = 0; round < Number(values.rounds); round++) {
-    without.push(await client());
-    const before = performance.now();
-    await pair.ask('beta', 'POST', '/resync', { action: 'invalidate' });
-    besides.push(await client());
-    const sync = (await pair.status('beta')).peers[0]?.sync;
-    rates.push(sync ? sync.doneBytes / mebibyte / ((performance.now() - before) / 1000) : Infinity);
-    await pair.settled();
+  for (const queue of [1, 8]) {
+    const rounds: { without: Written; besides: Written; mebibytesPerSecond: number }[] = [];
+    for (let round = 0; round < Number(values.rounds); round++) {
+      const without = await client(queue);
+      const before = performance.now();
+      await pair.ask('beta', 'POST', '/resync', { action: 'invalidate' });
+      const besides = await client(queue);
+      const sync = (await pair.status('beta')).peers[0]?.sync;
+      const seconds = (performance.now() - before) / 1000;
+      if (sync) rounds.push({ without, besides, mebibytesPerSecond: sync.doneBytes / mebibyte / seconds });
+      await pair.settled();
+    }
+    const of = (pick: (round: (typeof rounds)[number]) => number): number => median(rounds.map(pick));
+    console.log(
+      `4k random writes, queue ${queue}: p99 ${of((r) => r.without.p99Us).toFixed(0)} us, beside a resync ` +
+        `${of((r) => r.besides.p99Us).toFixed(0)} us (x ${of((r) => r.besides.p99Us / r.without.p99Us).toFixed(2)}); median x ` +
+        `${of((r) => r.besides.medianUs / r.without.medianUs).toFixed(2)}; the resync: ` +
+        `${of((r) => r.mebibytesPerSecond).toFixed(0)} MiB/s; ${rounds.length} rounds of ${values.rounds} count`,
+    );
   }
-  const show = (all: readonly Written[]): string =>
-    `${median(all.map(({ iops }) => iops)).toFixed(0)} IOPS, median ` +
-    `${median(all.map(({ medianUs }) => medianUs)).toFixed(0)} us, p99 ${median(all.map(({ p99Us }) => p99Us)).toFixed(0)} us`;
-  console.log(`4k random writes, queue 8: ${show(without)}`);
-  const rate = median(rates);
-  console.log(
-    `  beside a resync: ${show(besides)}; the resync: ${Number.isFinite(rate) ? `${rate.toFixed(0)} MiB/s` : 'over before the writes were'}`,
-  );
 }
 
-function client(): Promise<Written> {
-  const work = { rw: 'randwrite', bs: '4k', iodepth: 8, size: `${Math.min(512, size)}M` };
+function client(queue: number): Promise<Written> {
+  const work = { rw: 'randwrite', bs: '4k', iodepth: queue, size: `${Math.min(512, size)}M` };
   return fio(pair.uri, { ...work, time_based: 1, ramp_time: 3, runtime: values.seconds });
 }
 

@@ -22,8 +22,8 @@ main() {
   # shellcheck disable=SC2064 # the path as it is now
   trap "rm -f '$output'" EXIT
   heading tests
-  ava "$@" 2>&1 | tee "$output"
-  local status=${PIPESTATUS[0]}
+  local status=0
+  run_ava "$output" "$@" || status=$?
 
   local passed skipped tests_failed
   # Ava counts the passed ones at the end only if none failed; then their lines are counted.
@@ -46,6 +46,34 @@ main() {
   ((skipped == 0)) || line+=", $skipped skipped"
   echo "$line"
   ((failed == 0))
+}
+
+# A run that stands still says so, with the processes that are left, instead of being ended by whoever waits for it. Ava's
+# own limit (package.json) does not count while a test has a longer one (t.timeout), and then never again.
+readonly limit_minutes=${LOCKSTEP_TEST_MINUTES:-40}
+
+# What ava prints goes to the file, and from there to standard output: followed by ava's pid, and not through a pipe, which
+# a process that a test left behind would hold open for ever.
+run_ava() {
+  local output=$1 ava watch status=0
+  shift
+  timeout --kill-after=30 "$((limit_minutes * 60 + 10))" ava "$@" >"$output" 2>&1 &
+  ava=$!
+  # shellcheck disable=SC2064 # the pid as it is now; it has a process group of its own
+  trap "kill $ava" INT TERM
+  (
+    trap 'kill "$!"' TERM
+    sleep "$((limit_minutes * 60))" &
+    wait "$!" || return
+    echo "tests: not done after $limit_minutes minutes; what is running:"
+    ps --ppid 2 -p 2 --deselect -o pid,ppid,etimes,stat,wchan:20,args --forest | cut -c1-200
+  ) &
+  watch=$!
+  tail --follow --lines=+1 --pid="$ava" "$output" &
+  wait "$ava" || status=$?
+  wait "$!"
+  kill "$watch" 2>/dev/null
+  return "$status"
 }
 
 heading() {

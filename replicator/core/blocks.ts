@@ -4,7 +4,7 @@
  * block indices and byte offsets do not fit 32 bits.
  */
 import type { BlockRun } from './packet.ts';
-import { blockBytes, digestBytes, extentBytes } from './vocabulary.ts';
+import { blockBytes, coarseBlocks, digestBytes, extentBytes } from './vocabulary.ts';
 
 export interface ByteRange {
   readonly offset: number;
@@ -123,9 +123,23 @@ export function blocksIn(runs: readonly BlockRun[]): number {
   return runs.reduce((sum, { count }) => sum + count, 0);
 }
 
-/** Bytes of the hashes of a range of whole blocks. */
-export function digestsBytes(lengthBytes: number): number {
-  return blockCountOf(lengthBytes) * digestBytes;
+/** Bytes of the hashes of a range of whole blocks: one each, or, `coarse`, one for every `coarseBlocks` from its beginning. */
+export function digestsBytes(lengthBytes: number, coarse: boolean): number {
+  const blocks = blockCountOf(lengthBytes);
+  return (coarse ? Math.ceil(blocks / coarseBlocks) : blocks) * digestBytes;
+}
+
+/** The blocks behind these hashes, given as ascending runs of them, of a range of `blockCount`. */
+export function blocksOfDigests(
+  hashes: readonly BlockRun[],
+  blockCount: number,
+  coarse: boolean,
+): readonly BlockRun[] {
+  if (!coarse) return hashes;
+  return hashes.map((run) => {
+    const first = run.first * coarseBlocks;
+    return { first, count: Math.min(run.count * coarseBlocks, blockCount - first) };
+  });
 }
 
 function touched(offsetBytes: number, lengthBytes: number, unitBytes: number): BlockRun {

@@ -194,6 +194,10 @@ export class Core {
         return this.resize.onDiskGrown(event.id, event.outcome);
       case 'turnEnded':
         return this.logPump.onTurnEnded();
+      case 'resyncWoken':
+        this.pace.onWoken(event.nowMs);
+        if (this.resync?.kind === 'target') this.resync.pump();
+        return;
       case 'metadataCommitted':
         return this.meta.onCommitted(event.id);
       case 'linkUp':

@@ -42,7 +42,13 @@ export type Effect =
       readonly payload: Payload | null;
     }
   /** -> localDigested. Whole blocks; the last of the device may be short. Never overlaps a local write. */
-  | { readonly kind: 'digestLocal'; readonly id: number; readonly offset: number; readonly length: number }
+  | {
+      readonly kind: 'digestLocal';
+      readonly id: number;
+      readonly offset: number;
+      readonly length: number;
+      readonly coarse: boolean;
+    }
   /** -> localFlushed. Covers every write whose `localWritten` came before. May be merged with other waiting flushes. */
   | { readonly kind: 'flushLocal'; readonly id: number }
   /**
@@ -52,6 +58,8 @@ export type Effect =
   | { readonly kind: 'growDisk'; readonly id: number; readonly sizeBytes: number }
   /** -> turnEnded, once the events that have arrived by now are handed in. Never within the step that asks. */
   | { readonly kind: 'endTurn' }
+  /** -> resyncWoken, so many milliseconds from now, or somewhat later. One at a time. */
+  | { readonly kind: 'wakeResync'; readonly afterMs: number }
   /** -> metadataCommitted, in order. A failure stops the process. */
   | { readonly kind: 'commit'; readonly id: number; readonly transaction: Transaction }
   | {

@@ -48,6 +48,8 @@ export type Event =
   | { readonly kind: 'metadataCommitted'; readonly id: number }
   /** Answer to `endTurn`. */
   | { readonly kind: 'turnEnded' }
+  /** Answer to `wakeResync`; the clock is that of the ticks. */
+  | { readonly kind: 'resyncWoken'; readonly nowMs: number }
   /** An authenticated session with the peer is up; packets of it carry the same number. */
   | { readonly kind: 'linkUp'; readonly session: number }
   | {

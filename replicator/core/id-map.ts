@@ -4,6 +4,7 @@
  * old keeps all later ones, and whatever they held, alive until the next full collection. At tens of thousands of requests
  * a second that is most of what a collection copies.
  */
+
 /** In `#keys`, where nothing is. */
 const none = -1;
 

@@ -88,10 +88,10 @@ export class LocalDisk {
   }
 
   /** The caller holds the range, which begins with a block. */
-  digest(offset: number, length: number, then: DigestThen): void {
+  digest(offset: number, length: number, coarse: boolean, then: DigestThen): void {
     const id = this.#out.newId();
     this.#digests.set(id, then);
-    this.#out.emit({ kind: 'digestLocal', id, offset, length });
+    this.#out.emit({ kind: 'digestLocal', id, offset, length, coarse });
   }
 
   flush(then: WrittenThen): void {

@@ -13,9 +13,12 @@ export interface Payload {
   readonly byteLength: number;
 }
 
-/** Strong hashes of consecutive blocks, `digestBytes` each, in order. Made and compared by the driver. */
+/** Strong hashes of a range, `digestBytes` each, in order: see `digestsBytes`. Made and compared by the driver. */
 export interface Digests extends Payload {
-  /** Where `other`, as many hashes that the peer sent, tells another one: blocks counted from the first, ascending. */
+  /**
+   * Where `other`, as many hashes that the peer sent, tells another one: blocks counted from the first, ascending. Of
+   * coarse hashes all blocks that one of them is about.
+   */
   differing(other: Payload): readonly BlockRun[];
 }
 
@@ -75,8 +78,17 @@ export type Packet =
       readonly zero: boolean;
     }
   /** As `resyncRequest`, with the hashes of the target's blocks as payload: only what differs is to be sent. */
-  | { readonly kind: 'digestRequest'; readonly id: number; readonly offset: number; readonly length: number }
-  /** These blocks of a `digestRequest` are equal. The rest of it follows as `resyncData`. */
+  | {
+      readonly kind: 'digestRequest';
+      readonly id: number;
+      readonly offset: number;
+      readonly length: number;
+      readonly coarse: boolean;
+    }
+  /**
+   * These blocks of a `digestRequest` are equal. The rest of it follows as `resyncData`; where the hashes were coarse this is
+   * all of the answer, and the rest is asked for again.
+   */
   | { readonly kind: 'resyncSame'; readonly id: number; readonly runs: readonly BlockRun[] }
   /** The source cannot read that range, or a part of what is left of it. */
   | { readonly kind: 'resyncFailed'; readonly id: number }
@@ -155,13 +167,14 @@ export type Packet =
   | { readonly kind: 'grown'; readonly id: number; readonly refusal: Refusal | null }
   /** The sender compares both copies, from here on until `verifyEnd`. */
   | { readonly kind: 'verifyStart' }
-  /** Hash this range. `mark`: say `verifyPoint` in the step that fixes what is hashed. */
+  /** Hash this range, block by block or not. `mark`: say `verifyPoint` in the step that fixes what is hashed. */
   | {
       readonly kind: 'verifyRequest';
       readonly id: number;
       readonly offset: number;
       readonly length: number;
       readonly mark: boolean;
+      readonly coarse: boolean;
     }
   /** Writes before this in the stream are in the hashes that follow, writes after it are not. */
   | { readonly kind: 'verifyPoint'; readonly id: number }

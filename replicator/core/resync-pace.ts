@@ -9,8 +9,12 @@ import type { SyncRate } from './status.ts';
 import { blockBytes } from './vocabulary.ts';
 
 const requestBytesMax = 1024 * 1024;
-/** Unused rate is kept for this long, no longer. */
-const allowanceMs = 200;
+/** Beside clients, whose own requests come right behind one: it holds each node's thread up for a tenth of a millisecond. */
+const busyRequestBytesMax = 128 * 1024;
+/** Under a rate a request is what that earns in a millisecond, about as often as a timer fires; and no less than this. */
+const pacedRequestBytesMin = 16 * 1024;
+/** Unused rate is kept for this long: what is made up for at once is what clients wait behind. */
+const allowanceMs = 10;
 
 export class ResyncPace {
   readonly #core: Core;
@@ -24,6 +28,10 @@ export class ResyncPace {
   #requestsSeen = 0;
   /** What may still be asked for under a rate; below zero when the last request was more than that. */
   #allowanceBytes = 0;
+  /** Up to then the rate is earned. */
+  #earnedMs = 0;
+  /** `wakeResync` is asked for and not answered. */
+  #waking = false;
 
   constructor(core: Core) {
     this.#core = core;
@@ -46,7 +54,7 @@ export class ResyncPace {
     );
     this.#requestsSeen = requests;
     this.#movedBytes = 0;
-    this.#earn(sinceLastMs);
+    this.#earn(core.out.nowMs);
     if (core.resync !== null) this.announce();
   }
 
@@ -56,14 +64,30 @@ export class ResyncPace {
     return core.isMirroring ? 'mirroring' : 'apart';
   }
 
-  #earn(sinceLastMs: number): void {
+  #earn(nowMs: number): void {
+    const passedMs = Math.max(0, nowMs - this.#earnedMs);
+    this.#earnedMs = nowMs;
     const { bytesPerSecond } = this.#limit();
     if (bytesPerSecond === null) {
       this.#allowanceBytes = 0;
       return;
     }
     const most = (bytesPerSecond * allowanceMs) / 1000;
-    this.#allowanceBytes = Math.min(most, this.#allowanceBytes + (bytesPerSecond * sinceLastMs) / 1000);
+    this.#allowanceBytes = Math.min(most, this.#allowanceBytes + (bytesPerSecond * passedMs) / 1000);
+  }
+
+  /** For the target, held back by the rate: in ticks alone a tenth of a second's worth would be asked for at once. */
+  wakeWhenAllowed(): void {
+    const { bytesPerSecond } = this.#limit();
+    if (this.#waking || bytesPerSecond === null) return;
+    this.#waking = true;
+    const dueMs = Math.ceil((1000 * -this.#allowanceBytes) / bytesPerSecond);
+    this.#core.out.emit({ kind: 'wakeResync', afterMs: Math.max(1, dueMs) });
+  }
+
+  onWoken(nowMs: number): void {
+    this.#waking = false;
+    this.#earn(nowMs);
   }
 
   /** Tells the peer what this node grants, when that is news. */
@@ -101,11 +125,12 @@ export class ResyncPace {
     return this.#limit().bytesPerSecond !== null && this.#allowanceBytes <= 0;
   }
 
-  /** Size of one request: small beside clients, whose own requests may come right behind it. */
+  /** Size of one request: not so small that the resync costs the processor much more by its number of requests. */
   get requestBlocks(): number {
-    const { windowBytes, bytesPerSecond } = this.#limit();
-    const share = Math.min(windowBytes / 4, (bytesPerSecond ?? Infinity) / 8);
-    const bytes = Math.min(requestBytesMax, share);
+    const { windowBytes, bytesPerSecond, reason } = this.#limit();
+    const share =
+      bytesPerSecond === null ? windowBytes / 4 : Math.max(pacedRequestBytesMin, bytesPerSecond / 1000);
+    const bytes = Math.min(share, reason === 'idle' ? requestBytesMax : busyRequestBytesMax);
     return Math.max(1, Math.floor(bytes / blockBytes));
   }
 

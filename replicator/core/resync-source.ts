@@ -12,12 +12,14 @@ import {
 } from './blocks.ts';
 import type { Core } from './core.ts';
 import type { RangesFound } from './event.ts';
-import type { BlockRun, Digests, Payload } from './packet.ts';
+import type { BlockRun, Digests, Packet, Payload } from './packet.ts';
 import { assert } from './out.ts';
 import type { ProgressMeter } from './progress-meter.ts';
 import { ResyncTally } from './resync-tally.ts';
 import { UnreadableBlocks } from './unreadable-blocks.ts';
 import { blockBytes } from './vocabulary.ts';
+
+type DigestRequest = Extract<Packet, { kind: 'digestRequest' }>;
 
 export class ResyncSource {
   readonly #core: Core;
@@ -89,16 +91,16 @@ export class ResyncSource {
   }
 
   /** As `onRequest`, less what is equal: both nodes hash the range, and blocks of equal hashes are not sent. */
-  onDigestRequest(id: number, offset: number, length: number, theirs: Payload | null): void {
+  onDigestRequest(request: DigestRequest, theirs: Payload | null): void {
     const core = this.#core;
-    if (offset % blockBytes !== 0 || theirs?.byteLength !== digestsBytes(length)) {
+    const { id, offset, length, coarse } = request;
+    if (offset % blockBytes !== 0 || theirs?.byteLength !== digestsBytes(length, coarse)) {
       return core.session.breakProtocol(`${theirs?.byteLength ?? 0} bytes of hashes for ${offset}+${length}`);
     }
     this.#underLock(offset, length, (release) =>
-      core.disk.digest(offset, length, (ours) => {
+      core.disk.digest(offset, length, coarse, (ours) => {
         if (!this.#ended) this.#noteRead(offset, length, ours !== null);
-        if (!this.#ended && ours !== null)
-          return this.#sendDifferences(id, offset, length, ours, theirs, release);
+        if (!this.#ended && ours !== null) return this.#sendDifferences(request, ours, theirs, release);
         if (!this.#ended) core.send({ kind: 'resyncFailed', id });
         release();
       }),
@@ -121,9 +123,7 @@ export class ResyncSource {
   }
 
   #sendDifferences(
-    id: number,
-    offset: number,
-    length: number,
+    { id, offset, length, coarse }: DigestRequest,
     ours: Digests,
     theirs: Payload,
     release: () => void,
@@ -132,11 +132,13 @@ export class ResyncSource {
     const whole = blocksTouched(offset, length);
     const differing = shiftRuns(ours.differing(theirs), whole.first);
     const same = complement(whole, differing);
-    if (same.length > 0) {
+    // Of coarse hashes this is the answer, and the target asks for the rest again, with finer ones.
+    if (same.length > 0 || coarse) {
       core.send({ kind: 'resyncSame', id, runs: same });
       this.tally.equalBlocks += blocksIn(same);
       core.pace.onMoved(blocksIn(same) * blockBytes);
     }
+    if (coarse) return release();
     this.#sendRuns(
       id,
       differing.map((run) => bytesOf(run, core.options.sizeBytes)),

@@ -2,8 +2,9 @@
  * The target's side of a resync: it asks for what is marked, a window at a time, writes it, flushes, and only then clears
  * the bits and tells the source. Each block is asked for once per pass; what failed is asked for again in the next.
  *
- * With `comparesHashes` it sends the hashes of its blocks along, and the source says of equal ones that they are. Those
- * take the same way as written ones: what was hashed may have been in a cache. The hashes may be older than a mirrored
+ * With `comparesHashes` it sends hashes along, and the source says which blocks are equal. One hash for every 128 KiB comes
+ * first; what differs there is asked for again with a hash for each block, and of that only what differs is sent. Equal
+ * blocks take the same way as written ones: what was hashed may have been in a cache. The hashes may be older than a mirrored
  * write that arrives before the answer: that write is part of what the source hashed, and overwrites here what it
  * overwrote there, so that blocks equal without it are equal with it.
  */
@@ -21,7 +22,7 @@ const maxRequestBlocks = 256;
 const maxRequests = 256;
 /** Marks that lie apart are asked for together while they span no more than this many times what is asked for. */
 const spanFactor = 16;
-/** Longer runs are asked for alone: their data is read in one piece. */
+/** Longer runs are asked for alone: their data is read in one piece. Shorter ones are worth no coarse hash. */
 const shortRunBlocks = 16;
 const flushAfterBytes = 32 * 1024 * 1024;
 const flushAfterMs = 2_000;
@@ -39,8 +40,8 @@ interface Request {
   due: readonly BlockRun[];
   /** Answers that are being written. */
   writing: number;
-  /** It carried hashes, so that the source may say of blocks that they are equal. */
-  hashed: boolean;
+  /** That it carried, so that the source may say of blocks that they are equal. */
+  hashes: 'none' | 'coarse' | 'fine';
 }
 
 export class ResyncTarget {
@@ -54,6 +55,10 @@ export class ResyncTarget {
   sourceCurrent: Generation;
   sourceHistory: readonly Generation[];
   #cursor = 0;
+  /** Differ by coarse hashes, and are to be asked for with finer ones before the cursor moves on. */
+  #finer: BlockRun[] = [];
+  /** Not where most differs: there they would be for nothing. */
+  #coarsePays = true;
   /** In this pass. */
   #hasFailed = false;
   readonly #unreadable = new UnreadableBlocks();
@@ -97,10 +102,12 @@ export class ResyncTarget {
       this.#outstandingBytes < core.pace.windowBytes
     ) {
       const blocks = Math.min(core.pace.requestBlocks, this.#blocksMax);
-      const runs = this.#nextRuns(blocks);
+      const finer = this.#nextFiner(blocks);
+      const runs = finer === null ? this.#nextRuns(blocks) : [finer];
       if (runs.length === 0) break;
-      this.#request(runs);
+      this.#request(runs, finer === null && this.#coarsePays);
     }
+    if (core.pace.isThrottled && !this.isPaused) core.pace.wakeWhenAllowed();
     if (this.#flushing) return;
     const idle = this.#requests.size === 0;
     if (this.#isFlushDue(idle)) return this.#flush();
@@ -114,6 +121,13 @@ export class ResyncTarget {
       this.#hasFailed = false;
       if (core.hasDisk) this.pump();
     }
+  }
+
+  #nextFiner(blocks: number): BlockRun | null {
+    const run = this.#finer.shift();
+    if (run === undefined || run.count <= blocks) return run ?? null;
+    this.#finer.unshift({ first: run.first + blocks, count: run.count - blocks });
+    return { first: run.first, count: blocks };
   }
 
   /** At most so many blocks from the cursor on, which moves behind them; several runs where each is short. */
@@ -145,7 +159,7 @@ export class ResyncTarget {
   }
 
   get #isPassOver(): boolean {
-    return this.#core.outOfSync.bits.nextRun(this.#cursor, 1) === null;
+    return this.#finer.length === 0 && this.#core.outOfSync.bits.nextRun(this.#cursor, 1) === null;
   }
 
   /** At the end of a pass, and now and then: a rate leaves pauses between the requests, which are no reason to flush. */
@@ -173,36 +187,39 @@ export class ResyncTarget {
     this.#retryMs = Math.min(retryMsMax, 2 * this.#retryMs);
   }
 
-  #request(runs: readonly BlockRun[]): void {
+  #request(runs: readonly BlockRun[], coarse: boolean): void {
     const core = this.#core;
     const id = core.out.newId();
     const blocks = blocksIn(runs);
-    const request = { runs, blocks, waiting: [], due: runs, writing: 0, hashed: false };
+    const request: Request = { runs, blocks, waiting: [], due: runs, writing: 0, hashes: 'none' };
     this.#requests.set(id, request);
     this.tally.requests++;
     this.#outstandingBytes += blocks * blockBytes;
     core.pace.onRequested(blocks * blockBytes);
     if (runs.length > 1) return core.send({ kind: 'scatteredRequest', id, runs });
     const { offset, length } = bytesOf(spanOf(runs), core.options.sizeBytes);
-    if (this.#comparesHashes) return this.#sendHashes(id, request, offset, length);
+    if (this.#comparesHashes)
+      return this.#sendHashes(id, request, offset, length, coarse && blocks > shortRunBlocks);
     core.send({ kind: 'resyncRequest', id, offset, length });
   }
 
-  #sendHashes(id: number, request: Request, offset: number, length: number): void {
+  #sendHashes(id: number, request: Request, offset: number, length: number, coarse: boolean): void {
     const core = this.#core;
     const key = core.out.newId();
     this.#hashing = true;
     core.disk.lock(key, offset, length, 'shared', () => {
       if (this.#state === 'ended' || !core.hasDisk) return core.disk.unlock(key);
-      core.disk.digest(offset, length, (digests) => {
+      core.disk.digest(offset, length, coarse, (digests) => {
         core.disk.unlock(key);
         if (this.#state === 'ended') return;
         this.#hashing = false;
         core.watchdog.onSign();
-        request.hashed = digests !== null;
         // What cannot be read here is copied, and thereby written anew.
         if (digests === null) core.send({ kind: 'resyncRequest', id, offset, length });
-        else core.send({ kind: 'digestRequest', id, offset, length }, digests);
+        else {
+          request.hashes = coarse ? 'coarse' : 'fine';
+          core.send({ kind: 'digestRequest', id, offset, length, coarse }, digests);
+        }
         this.pump();
       });
     });
@@ -276,7 +293,8 @@ export class ResyncTarget {
     if (this.#state !== 'running') return;
     const request = this.#requests.get(id);
     const { session } = this.#core;
-    if (request === undefined || !request.hashed) return session.breakProtocol('equal blocks without hashes');
+    if (request === undefined || request.hashes === 'none')
+      return session.breakProtocol('equal blocks without hashes');
     for (const run of runs) {
       const due = withoutRun(request.due, run);
       if (due === null)
@@ -286,9 +304,18 @@ export class ResyncTarget {
     this.#written.push(...runs);
     this.#writtenBytes += blocksIn(runs) * blockBytes;
     this.tally.equalBlocks += blocksIn(runs);
+    if (request.hashes === 'coarse') this.#refine(request);
+    else if (blocksIn(runs) === request.blocks) this.#coarsePays = true;
     // Both disks were read for them.
     this.#noteAnswer(runs, blocksIn(runs) * blockBytes);
     this.#releaseIfDone(id, request);
+  }
+
+  /** What is left of it is asked for again. Each block is in one request at a time, or in none. */
+  #refine(request: Request): void {
+    this.#coarsePays = 2 * blocksIn(request.due) <= request.blocks;
+    this.#finer.push(...request.due);
+    request.due = [];
   }
 
   #noteAnswer(runs: readonly BlockRun[], movedBytes: number): void {

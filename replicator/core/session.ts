@@ -143,6 +143,14 @@ export class Session {
     if (early !== null) this.#decide(connection, sent, early);
   }
 
+  /** What the peer of a session has said of itself while this node is not ready to. */
+  heardEarly(): PeerState | null {
+    const { connection } = this.#core;
+    return connection.conn === 'Connected' && connection.phase.kind === 'settling'
+      ? connection.phase.early
+      : null;
+  }
+
   // Deciding.
 
   #onState(connection: Connected, state: PeerState): void {
@@ -366,8 +374,7 @@ export class Session {
         if (phase.kind === 'syncTarget') phase.sync.onScatteredData(packet, payload);
         return;
       case 'digestRequest':
-        if (phase.kind === 'syncSource')
-          phase.sync.onDigestRequest(packet.id, packet.offset, packet.length, payload);
+        if (phase.kind === 'syncSource') phase.sync.onDigestRequest(packet, payload);
         return;
       case 'resyncSame':
         if (phase.kind === 'syncTarget') phase.sync.onSame(packet.id, packet.runs);

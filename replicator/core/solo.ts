@@ -220,24 +220,30 @@ export class Solo {
 
   onProbed(id: number, outcome: ProbeOutcome): void {
     if (this.#state.kind !== 'probing' || this.#state.id !== id) return;
+    const core = this.#core;
+    const answer = outcome.kind === 'answered' ? outcome.state : null;
+    // What a new session has brought meanwhile is an answer as well, also when the probe itself was lost.
+    const heard = core.session.heardEarly();
     const unanswered = this.#state.unanswered + 1;
     // Time enough to be superseded has gone by unseen: a busy new Primary gets more than one chance to say so.
     if (
-      outcome.kind === 'unreachable' &&
-      this.#core.liveness.hasStoodStill &&
+      answer === null &&
+      heard === null &&
+      core.liveness.hasStoodStill &&
       unanswered < probesAfterStandstill
     ) {
       this.#state = { kind: 'askingAgain', unanswered };
       return;
     }
     this.#state = { kind: 'idle' };
-    if (outcome.kind === 'answered' && this.#isSuperseded(outcome.state)) {
+    if (this.#isSuperseded(answer) || this.#isSuperseded(heard)) {
       return this.fence('the peer has become Primary meanwhile');
     }
-    this.#record(outcome.kind === 'unreachable' ? 'the peer is out of reach' : 'the peer is not Primary');
+    this.#record(answer === null && heard === null ? 'the peer is out of reach' : 'the peer is not Primary');
   }
 
-  #isSuperseded(peer: PeerState): boolean {
+  #isSuperseded(peer: PeerState | null): boolean {
+    if (peer === null) return false;
     const { current } = this.#core.meta.superblock;
     if (peer.role === 'Primary') return true;
     return peer.current !== current && (peer.bitmap.includes(current) || peer.history.includes(current));

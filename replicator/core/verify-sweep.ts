@@ -1,6 +1,6 @@
 /**
  * One online verify: goes over the device, has both nodes hash the same range at the same point of the stream of writes,
- * and compares. What differs is asked for once more before it counts.
+ * and compares: first one hash for every 128 KiB. What differs is asked for once more, block by block, before it counts.
  *
  * The point has to be set by the node whose clients write. If that is this node (or nobody), it locks the range here and
  * sends the request in the same step: the peer, which locks in stream order, hashes what this node hashes. If it is the
@@ -23,8 +23,9 @@ const maxRequestBlocksBusy = 32;
 const maxUnreadableBlocks = 1024;
 /** Ticks further apart than this: the process stood still, and no answer could come. */
 const tickMsMax = 1_000;
-/** Ranges under way: the second one is sent while the first is being hashed. */
-const maxRequests = 2;
+/** Ranges under way: each node has the next ones to hash while the other one is still at it. Two beside client I/O. */
+const maxRequests = 4;
+const maxRequestsBusy = 2;
 
 interface Task {
   readonly run: BlockRun;
@@ -35,6 +36,7 @@ interface Task {
 interface Request extends Task {
   readonly offset: number;
   readonly length: number;
+  readonly coarse: boolean;
   /** This node sets the point of the stream. */
   readonly leads: boolean;
   ours: Digests | 'awaited' | 'unreadable';
@@ -77,7 +79,7 @@ export class VerifySweep {
   }
 
   pump(): void {
-    while (!this.#ended && this.#requests.size < maxRequests) {
+    while (!this.#ended && this.#requests.size < (this.#isBusy ? maxRequestsBusy : maxRequests)) {
       const task = this.#again.shift() ?? this.#next();
       if (task === null) break;
       this.#ask(task);
@@ -93,11 +95,16 @@ export class VerifySweep {
     this.pump();
   }
 
+  /** Client I/O is under way. */
+  get #isBusy(): boolean {
+    const { peerWrites, writes } = this.#core;
+    return peerWrites.isBusy || !writes.isIdle;
+  }
+
   #next(): Task | null {
-    const { peerWrites, writes, outOfSync } = this.#core;
-    const busy = peerWrites.isBusy || !writes.isIdle;
+    const { blockCount } = this.#core.outOfSync;
     const first = this.#cursor;
-    const count = Math.min(busy ? maxRequestBlocksBusy : maxRequestBlocks, outOfSync.blockCount - first);
+    const count = Math.min(this.#isBusy ? maxRequestBlocksBusy : maxRequestBlocks, blockCount - first);
     if (count === 0) return null;
     this.#cursor = first + count;
     return { run: { first, count }, suspected: false };
@@ -110,12 +117,13 @@ export class VerifySweep {
     const id = core.out.newId();
     const { offset, length } = bytesOf(task.run, core.options.sizeBytes);
     const leads = connection.peer.role !== 'Primary';
+    const coarse = !task.suspected && task.run.count > 1;
     const request: Request = {
-      ...{ ...task, offset, length, leads, stale: false },
+      ...{ ...task, offset, length, coarse, leads, stale: false },
       ...{ ours: 'awaited', theirs: 'awaited' },
     };
     this.#requests.set(id, request);
-    const send = (): void => core.send({ kind: 'verifyRequest', id, offset, length, mark: !leads });
+    const send = (): void => core.send({ kind: 'verifyRequest', id, offset, length, mark: !leads, coarse });
     if (leads) this.#digest(id, request, send);
     else send();
   }
@@ -123,12 +131,12 @@ export class VerifySweep {
   /** `atPoint` runs in the step in which the range is locked. */
   #digest(id: number, request: Request, atPoint: () => void): void {
     const { disk, out } = this.#core;
-    const { offset, length } = request;
+    const { offset, length, coarse } = request;
     const key = out.newId();
     disk.lock(key, offset, length, 'shared', () => {
       if (this.#ended) return disk.unlock(key);
       atPoint();
-      disk.digest(offset, length, (digests) => {
+      disk.digest(offset, length, coarse, (digests) => {
         disk.unlock(key);
         request.ours = digests ?? 'unreadable';
         this.#settle(id, request);
@@ -146,7 +154,7 @@ export class VerifySweep {
   onAnswer(id: number, digests: Payload | null): void {
     const request = this.#requests.get(id);
     if (request === undefined) return;
-    if (digests !== null && digests.byteLength !== digestsBytes(request.length)) {
+    if (digests !== null && digests.byteLength !== digestsBytes(request.length, request.coarse)) {
       return this.#core.session.breakProtocol(`${digests.byteLength} bytes of hashes for ${request.length}`);
     }
     request.theirs = digests ?? 'unreadable';

@@ -203,7 +203,7 @@ export class Verify {
   /** For the node that runs the verify: hashes a range as it is at one point of the stream. */
   #serve(session: number, packet: Extract<Packet, { kind: 'verifyRequest' }>): void {
     const core = this.#core;
-    const { id, offset, length, mark } = packet;
+    const { id, offset, length, mark, coarse } = packet;
     const { sizeBytes } = core.options;
     const isWhole = offset % blockBytes === 0 && (length % blockBytes === 0 || offset + length === sizeBytes);
     if (length <= 0 || offset + length > sizeBytes || !isWhole) {
@@ -215,7 +215,7 @@ export class Verify {
     core.disk.lock(key, offset, length, 'shared', () => {
       if (isOver()) return core.disk.unlock(key);
       if (mark) core.send({ kind: 'verifyPoint', id });
-      core.disk.digest(offset, length, (digests) => {
+      core.disk.digest(offset, length, coarse, (digests) => {
         core.disk.unlock(key);
         if (isOver()) return;
         if (digests === null) core.send({ kind: 'verifyFailed', id });

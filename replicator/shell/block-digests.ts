@@ -1,11 +1,14 @@
 /**
- * Strong hashes of blocks (SHA-256, one per 4 KiB), for comparing two copies without sending them. Hashing takes turns
- * with everything else on this thread: about 0.8 ms of work a MiB, at most half a MiB or half a millisecond at a time.
+ * Strong hashes of blocks (SHA-256), or of 32 blocks each (BLAKE3), for comparing two copies without sending them. Hashing
+ * takes turns with everything else on this thread, at most half a MiB or half a millisecond at a time. BLAKE3 hashes the
+ * parts of a long piece at the same time, in a quarter of what SHA-256 takes; of one block it is no quicker, and a call
+ * costs 1 to 2 us, which makes the hash of a block the dearer one by far.
  */
+import { blake3 } from '@napi-rs/blake-hash';
 import { hash } from 'node:crypto';
-import { digestsBytes } from '../core/blocks.ts';
+import { blockCountOf, blocksOfDigests, digestsBytes } from '../core/blocks.ts';
 import type { BlockRun, Digests, Payload } from '../core/packet.ts';
-import { blockBytes, digestBytes } from '../core/vocabulary.ts';
+import { blockBytes, coarseBlocks, digestBytes } from '../core/vocabulary.ts';
 import type { BackingStore } from './backing-store.ts';
 
 /** A longer range is hashed one such piece after the other; a piece that is a hole is not read. */
@@ -16,15 +19,22 @@ const pieceBytes = 1024 * 1024;
  */
 const shortReadBytes = 128 * 1024;
 const turnMs = 0.5;
-const turnBlocks = 128;
-/** Between two looks at the clock. */
-const blocksPerLook = 8;
+const turnBytes = 512 * 1024;
+/** Between two looks at the clock; a coarse hash is longer. */
+const lookBytes = 32 * 1024;
+/** What one coarse hash is of. The reads are as long, or a multiple of it. */
+const coarseBytes = coarseBlocks * blockBytes;
 
 export class BlockDigests implements Digests {
   readonly bytes: Buffer;
+  readonly #blockCount: number;
+  readonly #coarse: boolean;
 
-  constructor(bytes: Buffer) {
+  /** Of a range of `blockCount` blocks. */
+  constructor(bytes: Buffer, blockCount: number, coarse: boolean) {
     this.bytes = bytes;
+    this.#blockCount = blockCount;
+    this.#coarse = coarse;
   }
 
   get byteLength(): number {
@@ -39,110 +49,172 @@ export class BlockDigests implements Digests {
     const runs: { first: number; count: number }[] = [];
     for (let at = 0; at < other.length; at += digestBytes) {
       if (this.bytes.compare(other, at, at + digestBytes, at, at + digestBytes) === 0) continue;
-      const block = at / digestBytes;
+      const index = at / digestBytes;
       const last = runs.at(-1);
-      if (last !== undefined && last.first + last.count === block) last.count++;
-      else runs.push({ first: block, count: 1 });
+      if (last !== undefined && last.first + last.count === index) last.count++;
+      else runs.push({ first: index, count: 1 });
     }
-    return runs;
+    return blocksOfDigests(runs, this.#blockCount, this.#coarse);
   }
 }
 
 /** Null: the range could not be read. */
 export type DigestsDone = (digests: BlockDigests | null) => void;
 
-/** Data to hash, block by block, into `bytes` from `at`. */
-interface Work {
-  readonly data: Uint8Array;
+/** What is asked for. */
+interface Range {
+  /** Ascending. */
+  readonly order: number;
+  readonly store: BackingStore;
+  readonly offset: number;
+  readonly length: number;
+  readonly coarse: boolean;
+  /** Where the hashes go. */
   readonly bytes: Buffer;
-  readonly at: number;
+  readonly failed: (digests: null) => void;
+}
+
+/** Data to hash, `unitBytes` at a time, into `bytes` from `at`. */
+interface Work {
+  /** Of its range. */
+  readonly order: number;
+  readonly data: Uint8Array;
+  readonly unitBytes: number;
+  readonly bytes: Buffer;
   readonly done: () => void;
-  nextBlock: number;
+  at: number;
+  hashedBytes: number;
 }
 
 /** All hashing of one data plane thread goes through one of these. */
 export class DigestQueue {
-  #queue: Work[] = [];
+  /**
+   * By age of the ranges. Done in turns they would all be ready at the same late moment, and the peer, which is to be given
+   * one while this node hashes the next, would have nothing to do until then.
+   */
+  readonly #queue: Work[] = [];
+  #order = 0;
+  #isTurnDue = false;
 
-  /** Hashes of a range that begins with a block, each of a whole one but for the device's end. Holes are not read. */
-  digest(store: BackingStore, offset: number, length: number, done: DigestsDone): void {
-    const bytes = Buffer.allocUnsafe(digestsBytes(length));
-    const digests = new BlockDigests(bytes);
+  /**
+   * Hashes of a range that begins with a block: of each block, or, `coarse`, of each `coarseBlocks` from its beginning. The
+   * last one may be of less. Holes are not read.
+   */
+  digest(store: BackingStore, offset: number, length: number, coarse: boolean, done: DigestsDone): void {
+    const bytes = Buffer.allocUnsafe(digestsBytes(length, coarse));
+    const digests = new BlockDigests(bytes, blockCountOf(length), coarse);
+    const range: Range = { order: this.#order++, store, offset, length, coarse, bytes, failed: done };
     const piece = (from: number): void => {
       if (from >= length) return done(digests);
       const end = Math.min(length, from + pieceBytes);
       const next = (): void => piece(end);
-      const readIt = (): void => this.#read(store, offset, bytes, { from, end }, shortReadBytes, done, next);
-      if ((end - from) % blockBytes !== 0) return readIt();
       store.isHole(offset + from, end - from, (error, hole) => {
-        if (error !== null || !hole) return readIt();
-        bytes.fill(zeroDigest, digestsBytes(from), digestsBytes(end));
+        if (error !== null || !hole) return this.#read(range, from, end, shortReadBytes, next);
+        fillZeroDigests(range, from, end);
         next();
       });
     };
     piece(0);
   }
 
-  /** Reads and hashes `from` to `end` of the range that begins at `offset`, `readBytes` at a time. */
-  #read(
-    store: BackingStore,
-    offset: number,
-    bytes: Buffer,
-    { from, end }: { readonly from: number; readonly end: number },
-    readBytes: number,
-    failed: (digests: null) => void,
-    done: () => void,
-  ): void {
+  /** Reads and hashes `from` to `end` of the range, `readBytes` at a time. */
+  #read(range: Range, from: number, end: number, readBytes: number, done: () => void): void {
     if (from >= end) return done();
+    const { order, store, offset, coarse, bytes } = range;
     const count = Math.min(readBytes, end - from);
     let isCached = true;
     store.read(offset + from, count, (error, data) => {
-      if (error !== null || data === null) return failed(null);
+      if (error !== null || data === null) return range.failed(null);
       const nextBytes = isCached ? readBytes : pieceBytes;
       const hashed = (): void => {
         store.recycle(data);
-        this.#read(store, offset, bytes, { from: from + count, end }, nextBytes, failed, done);
+        this.#read(range, from + count, end, nextBytes, done);
       };
-      this.#add({ data, bytes, at: digestsBytes(from), done: hashed, nextBlock: 0 });
+      const unitBytes = unitBytesOf(coarse);
+      this.#add({
+        order,
+        data,
+        unitBytes,
+        bytes,
+        done: hashed,
+        at: digestsBytes(from, coarse),
+        hashedBytes: 0,
+      });
     });
     isCached = false;
   }
 
   #add(work: Work): void {
-    this.#queue.push(work);
-    if (this.#queue.length === 1) setImmediate(() => this.#turn());
+    const at = this.#queue.findIndex(({ order }) => order > work.order);
+    this.#queue.splice(at === -1 ? this.#queue.length : at, 0, work);
+    this.#askForTurn();
+  }
+
+  #askForTurn(): void {
+    if (this.#isTurnDue) return;
+    this.#isTurnDue = true;
+    setImmediate(() => this.#turn());
   }
 
   #turn(): void {
     const untilMs = performance.now() + turnMs;
-    for (let blocks = 0; blocks < turnBlocks; blocks += blocksPerLook) {
+    for (let bytes = 0; bytes < turnBytes;) {
       const [work] = this.#queue;
-      if (work === undefined) return;
-      if (hashSome(work)) {
-        work.done();
+      if (work === undefined) break;
+      bytes += hashSome(work);
+      if (work.hashedBytes >= work.data.length) {
         this.#queue.shift();
+        work.done();
       }
       if (performance.now() >= untilMs) break;
     }
-    if (this.#queue.length > 0) setImmediate(() => this.#turn());
+    this.#isTurnDue = false;
+    if (this.#queue.length > 0) this.#askForTurn();
   }
 }
 
-/** Whether that was the last of it. */
-function hashSome(work: Work): boolean {
-  const { data, bytes, at } = work;
-  const end = Math.min(digestsBytes(data.length) / digestBytes, work.nextBlock + blocksPerLook);
-  for (; work.nextBlock < end; work.nextBlock++) {
-    const from = work.nextBlock * blockBytes;
-    writeDigest(data.subarray(from, from + blockBytes), bytes, at + work.nextBlock * digestBytes);
-  }
-  return end * blockBytes >= data.length;
+function unitBytesOf(coarse: boolean): number {
+  return coarse ? coarseBytes : blockBytes;
 }
 
-function writeDigest(block: Uint8Array, into: Buffer, at: number): void {
+/** How many bytes of it. */
+function hashSome(work: Work): number {
+  const { data, unitBytes, bytes, hashedBytes } = work;
+  const end = Math.min(data.length, hashedBytes + Math.max(unitBytes, lookBytes));
+  for (let from = hashedBytes; from < end; from += unitBytes) {
+    writeDigest(data.subarray(from, Math.min(end, from + unitBytes)), unitBytes, bytes, work.at);
+    work.at += digestBytes;
+  }
+  work.hashedBytes = end;
+  return end - hashedBytes;
+}
+
+/** For `from` to `end` of the range, which are a hole. */
+function fillZeroDigests({ coarse, bytes }: Range, from: number, end: number): void {
+  const unitBytes = unitBytesOf(coarse);
+  for (let at = from; at < end; at += unitBytes)
+    zeroDigest(unitBytes, Math.min(unitBytes, end - at)).copy(bytes, digestsBytes(at, coarse));
+}
+
+/** Of one unit, the last of which may be short: the kind of hash is that of its range. */
+function writeDigest(data: Uint8Array, unitBytes: number, into: Buffer, at: number): void {
+  if (unitBytes === coarseBytes) {
+    blake3(Buffer.from(data.buffer, data.byteOffset, data.length)).copy(into, at);
+    return;
+  }
   // A third quicker than having it as a Buffer of its own.
-  into.write(hash('sha256', block, 'binary'), at, digestBytes, 'latin1');
+  into.write(hash('sha256', data, 'binary'), at, digestBytes, 'latin1');
 }
 
-const zeroDigest = Buffer.allocUnsafe(digestBytes);
-writeDigest(new Uint8Array(blockBytes), zeroDigest, 0);
+/** By length, of whole blocks: few. */
+const zeroDigests = { blocks: new Map<number, Buffer>(), coarse: new Map<number, Buffer>() };
+
+function zeroDigest(unitBytes: number, lengthBytes: number): Buffer {
+  const digests = unitBytes === coarseBytes ? zeroDigests.coarse : zeroDigests.blocks;
+  const known = digests.get(lengthBytes);
+  if (known !== undefined) return known;
+  const made = Buffer.allocUnsafe(digestBytes);
+  writeDigest(new Uint8Array(lengthBytes), unitBytes, made, 0);
+  if (lengthBytes % blockBytes === 0) digests.set(lengthBytes, made);
+  return made;
+}

@@ -1,11 +1,11 @@
 /**
- * Calls that run off this thread, no more than so many at a time: the foreign-function library refuses the call that is one
- * too many, and its callers could do nothing else than wait. What waits runs in order.
+ * Calls that run off this thread, no more than so many at a time: what waits runs in the order of the calls. For the
+ * foreign-function library, which refuses the call that is one too many, and for a store's share of the thread pool.
  */
 export class BoundedCalls {
   readonly #max: number;
   #running = 0;
-  #waiting: (() => void)[] = [];
+  #waiting: ((ended: () => void) => void)[] = [];
   /** Of `#waiting`, those before this have been started. */
   #next = 0;
 
@@ -16,26 +16,26 @@ export class BoundedCalls {
 
   /** Starts the call now or when others have ended. `start` gets what it has to call, once, when the call has ended. */
   run(start: (ended: () => void) => void): void {
-    if (this.#running < this.#max) this.#start(start);
-    else this.#waiting.push(() => this.#start(start));
-  }
-
-  #start(start: (ended: () => void) => void): void {
+    if (this.#running >= this.#max) {
+      this.#waiting.push(start);
+      return;
+    }
     this.#running++;
-    start(() => {
-      this.#running--;
-      this.#startNext();
-    });
+    start(this.#ended);
   }
 
-  #startNext(): void {
+  /** The next one, if any, takes the place of the one that has ended. */
+  readonly #ended = (): void => {
     const next = this.#waiting[this.#next];
-    if (next === undefined) return;
+    if (next === undefined) {
+      this.#running--;
+      return;
+    }
     this.#next++;
     if (this.#next === this.#waiting.length) {
       this.#waiting = [];
       this.#next = 0;
     }
-    next();
-  }
+    next(this.#ended);
+  };
 }

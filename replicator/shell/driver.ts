@@ -200,7 +200,6 @@ class Driver implements ResourceNode {
           this.#post({ kind: 'packet', session, packet, payload });
         },
         arePayloadsSettled: () => this.#core.peerWrites.size === 0 && this.#core.inbound.size === 0,
-        onDrain: () => undefined,
       },
     });
   }
@@ -334,13 +333,16 @@ class Driver implements ResourceNode {
       case 'writeRanges':
         return this.#io.writeRanges(effect.id, effect.op, effect.ranges, asBytes(effect.payload));
       case 'digestLocal':
-        return this.#io.digest(effect.id, effect.offset, effect.length);
+        return this.#io.digest(effect.id, effect.offset, effect.length, effect.coarse);
       case 'flushLocal':
         return this.#io.flush(effect.id);
       case 'growDisk':
         return this.#io.grow(effect.id, effect.sizeBytes);
       case 'endTurn':
         return this.#endTurn();
+      case 'wakeResync':
+        setTimeout(() => this.#post({ kind: 'resyncWoken', nowMs: performance.now() }), effect.afterMs);
+        return;
       case 'commit':
         return this.#metadata.commit(effect.transaction, () =>
           this.#post({ kind: 'metadataCommitted', id: effect.id }),

@@ -100,9 +100,9 @@ export class LocalIo {
     else writeRanges(this.#store, ranges, data, answer);
   }
 
-  digest(id: number, offset: number, length: number): void {
+  digest(id: number, offset: number, length: number, coarse: boolean): void {
     if (this.#store === null) return this.#post({ kind: 'localDigested', id, digests: null });
-    this.#digests.digest(this.#store, offset, length, (digests) =>
+    this.#digests.digest(this.#store, offset, length, coarse, (digests) =>
       this.#post({ kind: 'localDigested', id, digests }),
     );
   }

@@ -3,6 +3,7 @@
  * up waits here, not in the pool: behind its reads there is room for its writes, and for whatever else the node does. In
  * each lane operations start in the order of their calls.
  */
+import { BoundedCalls } from './bounded-calls.ts';
 import type { FileIo, IoDone } from './file-io.ts';
 
 /** Threads that one store takes at most, by lane; the pool has 128 (server/thread-pool.ts). */
@@ -28,9 +29,9 @@ export class PoolShare {
 
   constructor(io: FileIo, nowMs: () => number, limits: PoolLimits = defaultPoolLimits) {
     this.#nowMs = nowMs;
-    const reads = new Lane(limits.reads);
-    const writes = new Lane(limits.writes);
-    const seeks = new Lane(limits.seeks);
+    const reads = new BoundedCalls(limits.reads);
+    const writes = new BoundedCalls(limits.writes);
+    const seeks = new BoundedCalls(limits.seeks);
     this.io = {
       writeNow: (...call) => io.writeNow(...call),
       readCached: (...call) => io.readCached(...call),
@@ -72,32 +73,6 @@ export class PoolShare {
       done(error);
     };
   }
-}
-
-/** At most so many at a time; the others wait in order. */
-class Lane {
-  readonly #limit: number;
-  #running = 0;
-  #waiting: ((leave: () => void) => void)[] = [];
-
-  constructor(limit: number) {
-    this.#limit = limit;
-  }
-
-  run(start: (leave: () => void) => void): void {
-    if (this.#running >= this.#limit) {
-      this.#waiting.push(start);
-      return;
-    }
-    this.#running += 1;
-    start(this.#leave);
-  }
-
-  readonly #leave = (): void => {
-    const next = this.#waiting.shift();
-    if (next === undefined) this.#running -= 1;
-    else next(this.#leave);
-  };
 }
 
 function nothing(): void {

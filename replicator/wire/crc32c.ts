@@ -1,7 +1,7 @@
 /**
  * CRC32C (Castagnoli, reflected polynomial 0x82f63b78). Three ways, by length: a table, since a native call costs more
  * than 100 ns; Intel's ISA-L where the system has it (Debian: libisal2), which folds with carry-less multiplication; and
- * otherwise the hardware instruction, one word after the other, which takes three to eight times as long.
+ * otherwise the hardware instruction, one word after the other, which takes several times as long (`npm run bench -- --micro`).
  */
 import { crc32c as nativeCrc32c } from '@node-rs/crc32';
 import koffi from 'koffi';

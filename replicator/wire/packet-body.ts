@@ -36,7 +36,7 @@ function exactly(bytes: number): { bodyBytesMin: number; bodyBytesMax: number; p
   return { bodyBytesMin: bytes, bodyBytesMax: bytes, payloadBytesMax: 0 };
 }
 
-const maxDigestsBytes = digestsBytes(maxPayloadBytes);
+const maxDigestsBytes = digestsBytes(maxPayloadBytes, false);
 const bitmapBytesMax = 1 + fields.runsBytesMax(maxRunsPerPacket);
 /** Of the runs in one packet that lie apart: no more than their data has room for in a payload. */
 const maxScatteredBlocks = maxPayloadBytes / blockBytes;
@@ -144,20 +144,22 @@ export const packetBodies: { readonly [Kind in PacketKind]: PacketBody<Kind> } =
     },
   },
   digestRequest: {
-    ...exactly(24),
+    ...exactly(25),
     payloadBytesMax: maxDigestsBytes,
-    payloadBytes: (packet) => digestsBytes(packet.length),
+    payloadBytes: (packet) => digestsBytes(packet.length, packet.coarse),
     write(writer, packet) {
       writer.u64(packet.id);
       writer.u64(packet.offset);
       writer.u64(packet.length);
+      writer.bool(packet.coarse);
     },
     read(reader, payloadLength) {
       const id = reader.u64('id');
       const offset = reader.u64('offset');
       const length = readLength(reader, offset, maxPayloadBytes);
-      checkPayload(reader, digestsBytes(length), payloadLength);
-      return { kind: 'digestRequest', id, offset, length };
+      const coarse = reader.bool('coarse');
+      checkPayload(reader, digestsBytes(length, coarse), payloadLength);
+      return { kind: 'digestRequest', id, offset, length, coarse };
     },
   },
   resyncSame: {
@@ -447,18 +449,20 @@ export const packetBodies: { readonly [Kind in PacketKind]: PacketBody<Kind> } =
   invalidate: bare({ kind: 'invalidate' }),
   verifyStart: bare({ kind: 'verifyStart' }),
   verifyRequest: {
-    ...exactly(25),
+    ...exactly(26),
     write(writer, packet) {
       writer.u64(packet.id);
       writer.u64(packet.offset);
       writer.u64(packet.length);
       writer.bool(packet.mark);
+      writer.bool(packet.coarse);
     },
     read(reader) {
       const id = reader.u64('id');
       const offset = reader.u64('offset');
       const length = readLength(reader, offset, maxPayloadBytes);
-      return { kind: 'verifyRequest', id, offset, length, mark: reader.bool('mark') };
+      const mark = reader.bool('mark');
+      return { kind: 'verifyRequest', id, offset, length, mark, coarse: reader.bool('coarse') };
     },
   },
   verifyPoint: numbered(

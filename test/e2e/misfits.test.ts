@@ -86,7 +86,6 @@ test.serial(
         onLinkRefused: () => undefined,
         onPacket: () => undefined,
         arePayloadsSettled: () => false,
-        onDrain: () => undefined,
       },
     });
     t.teardown(() => stranger.stop());

@@ -46,7 +46,7 @@ test.serial('resize under load: both grow, nothing is copied; failover and resta
     oldBytes - 4096,
     Buffer.concat([ownBlock(oldBytes / 4096 - 1), ownBlock(oldBytes / 4096)]),
   );
-  t.deepEqual(await client.read(oldBytes + 4096, mebibyte), Buffer.alloc(mebibyte));
+  t.true(Buffer.alloc(mebibyte).equals(await client.read(oldBytes + 4096, mebibyte)));
   t.is((await phase.stop()).reason, 'stopped');
   for (const peer of [alpha, beta]) t.deepEqual(await resyncsFrom(peer), []);
   await client.disconnect();

@@ -63,12 +63,15 @@ test('a payload of many segments arrives whole, and the sender sees its buffer f
   const session = await connectPair(pair);
   const payload = Buffer.alloc(8 * 1024 * 1024);
   for (let at = 0; at < payload.length; at += 4) payload.writeUInt32BE(at, at);
-  pair.alpha.link.send(session.alpha, write(1, payload), payload);
+  const left = new Promise<void>((resolve) => {
+    pair.alpha.link.send(session.alpha, write(1, payload), payload, resolve);
+  });
   t.true(pair.alpha.link.bufferedBytes > payload.length);
   pair.alpha.link.flush();
   const got = await pair.beta.seen.expect('packet');
-  t.is(got.payload, payload.toString('latin1'));
-  t.is((await pair.alpha.seen.expect('drain')).session, session.alpha);
+  // Not `is`: should they differ, its comparison of such strings takes for ever.
+  t.true(got.payload === payload.toString('latin1'));
+  await left;
   t.is(pair.alpha.link.bufferedBytes, 0);
 });
 
@@ -264,10 +267,7 @@ test('closeSession: what was sent before arrives, then the end; nothing is heard
   const down = await pair.beta.seen.expect('down');
   t.is(down.why, 'BrokenPipe');
   await pair.alpha.link.stop();
-  t.deepEqual(
-    pair.alpha.seen.events.filter((event) => event.kind !== 'drain'),
-    [],
-  );
+  t.deepEqual(pair.alpha.seen.events, []);
 });
 
 test('closeSession does not wait forever for a peer that takes nothing', async (t) => {

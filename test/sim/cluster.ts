@@ -10,7 +10,8 @@ import { sectorBytes, SimDisk, SimPayload } from './sim-disk.ts';
 import { SimMetadata } from './sim-metadata.ts';
 import { SimNetwork } from './sim-network.ts';
 import { SimNode } from './sim-node.ts';
-import type { ClientRequest, MakeCore } from './sim-node.ts';
+import type { ClientRequest } from './node-listener.ts';
+import type { MakeCore } from './sim-node.ts';
 import type { CoreOptions } from '../../replicator/core/options.ts';
 import type { World } from './world.ts';
 import type { Decision } from '../../replicator/core/decision.ts';
@@ -112,7 +113,8 @@ export class Cluster {
       return new SimNode(world, this.network, disk, metadata, node, {
         onServe: (which, serve) => this.#onServe(which, serve),
         onAcknowledged: (which, request) => this.#onAcknowledged(which, request),
-        outgoing: (which, packet) => this.#outgoing(which, packet),
+        onSend: (which, packet) => this.#onSend(which, packet),
+        incoming: (which, packet) => this.#incoming(which, packet),
         onDeath: (which, how) => (how === 'kill' ? this.kill(which) : this.powerCut(which)),
         onDiscarded: () => this.discard(),
         onVerified: (which, decision) => this.#onVerified(which, decision),
@@ -274,17 +276,23 @@ export class Cluster {
       this.world.violation('verify', `${node.name} finds what no disk has put in a wrong place: ${result}`);
   }
 
-  /** What a node says of itself when it is told to claim what it is not. */
-  #outgoing(node: SimNode, packet: Packet): Packet {
-    if (packet.kind === 'pong' && this.whenAnswering?.node === node) {
-      this.world.after(0, this.whenAnswering.run);
-      this.whenAnswering = null;
-    }
+  #onSend(node: SimNode, packet: Packet): void {
+    if (packet.kind !== 'pong' || this.whenAnswering?.node !== node) return;
+    this.world.after(0, this.whenAnswering.run);
+    this.whenAnswering = null;
+  }
+
+  /**
+   * A node hears that its peer is Primary of the same data, which it is not. One that asks who has taken over is not lied to:
+   * it would step down, as it should.
+   */
+  #incoming(node: SimNode, packet: Packet): Packet {
     if (!this.claimsPrimary || packet.kind !== 'state' || packet.state.role === 'Primary') return packet;
     const { current } = packet.state;
-    if (this.otherOf(node).metadata.superblock.current !== current) return packet;
+    if (node.metadata.superblock.current !== current || node.status() === null || node.isLeaving)
+      return packet;
     this.claimsPrimary = false;
-    this.world.trace(() => `-- ${node.name} claims to be Primary`);
+    this.world.trace(() => `-- ${node.name} hears that its peer is Primary`);
     return { kind: 'state', state: { ...packet.state, role: 'Primary', exposed: current } };
   }
 

@@ -1,16 +1,16 @@
 /** How long the last request of each kind took, as the shell tells its core with every tick. */
 import { noLatency } from '../../replicator/core/resync-rate.ts';
 import type { ClientLatency } from '../../replicator/core/resync-rate.ts';
-import type { ClientRequest } from './sim-node.ts';
+import type { ClientRequest } from './node-listener.ts';
 
 export class LatestLatency {
   #latest: ClientLatency = noLatency;
 
   note(kind: ClientRequest['kind'], tookMs: number): void {
-    const { write, read, flush } = this.#latest;
-    if (kind === 'clientWrite') this.#latest = { write: tookMs, read, flush };
-    else if (kind === 'clientRead') this.#latest = { write, read: tookMs, flush };
-    else if (kind === 'clientFlush') this.#latest = { write, read, flush: tookMs };
+    const latest = this.#latest;
+    if (kind === 'clientWrite') this.#latest = { ...latest, write: tookMs, slowWrite: tookMs };
+    else if (kind === 'clientRead') this.#latest = { ...latest, read: tookMs, slowRead: tookMs };
+    else if (kind === 'clientFlush') this.#latest = { ...latest, flush: tookMs, slowFlush: tookMs };
   }
 
   /** Of the time since this was last asked. */

@@ -175,6 +175,8 @@ export class Operator {
       this.#later(500, () => {
         // What was decided about one disk does not hold for another.
         if (cluster.swapped === survivor || !this.#isDecisionDue()) return;
+        // A failed flush may have cost the survivor what it had when it was chosen by force: that is given up as well.
+        if (cluster.firstMissing(survivor) !== null) cluster.expectations.loseEverything();
         cluster.discard();
         this.order(victim, { kind: 'connect', discardMyData: true, dryRun: false });
         this.order(survivor, { kind: 'connect', discardMyData: false, dryRun: false });

@@ -5,7 +5,8 @@
 import type { Expectations, WriteRecord } from './expectations.ts';
 import type { Prng } from './prng.ts';
 import { sectorBytes, SimPayload } from './sim-disk.ts';
-import type { ClientRequest, RequestEnd, SimNode } from './sim-node.ts';
+import type { ClientRequest, RequestEnd } from './node-listener.ts';
+import type { SimNode } from './sim-node.ts';
 import type { World } from './world.ts';
 
 /** What one of the last reads covers. */

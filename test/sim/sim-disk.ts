@@ -4,9 +4,10 @@
  * writes under way done, undone or torn; a power cut keeps, tears or loses each write that was not flushed; a failed
  * flush drops what it should have saved, as kernels do. What else goes wrong is asked for: disk-faults.ts.
  */
+import { blocksOfDigests } from '../../replicator/core/blocks.ts';
 import type { DiskOutcome } from '../../replicator/core/event.ts';
 import type { BlockRun, Digests, MirrorOp, Payload } from '../../replicator/core/packet.ts';
-import { digestBytes } from '../../replicator/core/vocabulary.ts';
+import { coarseBlocks, digestBytes } from '../../replicator/core/vocabulary.ts';
 import { DiskFaults, sectorsPerBlock } from './disk-faults.ts';
 import type { Prng } from './prng.ts';
 import type { World } from './world.ts';
@@ -41,33 +42,54 @@ export class SimPayload implements Payload {
   }
 }
 
-/** The stamps stand for their hashes. */
+/** The hash of a block is the stamps of its sectors, which are as many bytes; a coarse one is mixed from all of them. */
 export class SimDigests implements Digests {
-  readonly sectors: Uint32Array;
+  readonly words: Uint32Array;
+  readonly #blockCount: number;
+  readonly #coarse: boolean;
 
-  constructor(sectors: Uint32Array) {
-    this.sectors = sectors;
+  constructor(words: Uint32Array, blockCount: number, coarse: boolean) {
+    this.words = words;
+    this.#blockCount = blockCount;
+    this.#coarse = coarse;
+  }
+
+  static of(sectors: Uint32Array, coarse: boolean): SimDigests {
+    const blockCount = sectors.length / sectorsPerBlock;
+    return new SimDigests(coarse ? mixed(sectors) : sectors, blockCount, coarse);
   }
 
   get byteLength(): number {
-    return (this.sectors.length / sectorsPerBlock) * digestBytes;
+    return (this.words.length / sectorsPerBlock) * digestBytes;
   }
 
   differing(other: Payload): readonly BlockRun[] {
     if (!(other instanceof SimDigests)) throw new Error('compared with something else than hashes');
-    const [ours, theirs] = [this.sectors, other.sectors];
-    // As the real ones: one run for all blocks next to each other.
+    const [ours, theirs] = [this.words, other.words];
+    // As the real ones: one run for all hashes next to each other.
     const runs: { readonly first: number; count: number }[] = [];
-    for (let sector = 0; sector < ours.length; sector++) {
-      if (ours[sector] === theirs[sector]) continue;
-      const block = Math.floor(sector / sectorsPerBlock);
+    for (let word = 0; word < ours.length; word++) {
+      if (ours[word] === theirs[word]) continue;
+      const index = Math.floor(word / sectorsPerBlock);
       const last = runs.at(-1);
-      if (last !== undefined && last.first + last.count === block) last.count++;
-      else runs.push({ first: block, count: 1 });
-      sector = (block + 1) * sectorsPerBlock - 1;
+      if (last !== undefined && last.first + last.count === index) last.count++;
+      else runs.push({ first: index, count: 1 });
+      word = (index + 1) * sectorsPerBlock - 1;
     }
-    return runs;
+    return blocksOfDigests(runs, this.#blockCount, this.#coarse);
   }
+}
+
+/** A word of the hash for each place in a block, of the stamps that all the blocks have there. */
+function mixed(sectors: Uint32Array): Uint32Array {
+  const sectorsPerHash = coarseBlocks * sectorsPerBlock;
+  const words = new Uint32Array(Math.ceil(sectors.length / sectorsPerHash) * sectorsPerBlock);
+  for (let sector = 0; sector < sectors.length; sector++) {
+    const at = Math.floor(sector / sectorsPerHash) * sectorsPerBlock + (sector % sectorsPerBlock);
+    const mix = Math.imul((words[at] ?? 0) ^ (sectors[sector] ?? 0), 0x9e3779b1);
+    words[at] = mix ^ (mix >>> 15);
+  }
+  return words;
 }
 
 interface DiskWrite {

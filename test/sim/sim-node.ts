@@ -5,7 +5,6 @@
  */
 import type { ClientOutcome, Event, LinkDownReason } from '../../replicator/core/event.ts';
 import type { Command } from '../../replicator/core/command.ts';
-import type { Decision } from '../../replicator/core/decision.ts';
 import type { Effect } from '../../replicator/core/effect.ts';
 import type { CoreOptions, GenerationSource } from '../../replicator/core/options.ts';
 import type { Packet, Payload, PeerState } from '../../replicator/core/packet.ts';
@@ -17,6 +16,7 @@ import type { DiskState, Generation } from '../../replicator/core/vocabulary.ts'
 import type { Coverage } from './coverage.ts';
 import { describe, describeNode } from './describe.ts';
 import { LatestLatency } from './latest-latency.ts';
+import type { ClientRequest, Death, NodeListener, RequestEnd } from './node-listener.ts';
 import type { Prng } from './prng.ts';
 import { sectorBytes, SimDigests, SimPayload } from './sim-disk.ts';
 import type { SimDisk } from './sim-disk.ts';
@@ -34,36 +34,10 @@ export interface SimulatedCore {
   readonly exposed?: Generation;
   readonly diskState?: DiskState;
   readonly isPeerUpToDate?: boolean;
+  readonly solo?: { readonly isBusy: boolean };
 }
 
 export type MakeCore = (options: CoreOptions, ids: GenerationSource) => SimulatedCore;
-
-type Without<T, K extends PropertyKey> = T extends unknown ? Omit<T, K> : never;
-
-/** A client's request; the node gives it an id. */
-export type ClientRequest = Without<
-  Extract<Event, { kind: 'clientRead' | 'clientWrite' | 'clientTrim' | 'clientZeroes' | 'clientFlush' }>,
-  'id'
->;
-
-/** `gone`: the connection ended first. */
-export type RequestEnd = { readonly outcome: ClientOutcome | 'gone'; readonly sectors: Uint32Array | null };
-
-export interface NodeListener {
-  onServe(node: SimNode, serve: boolean): void;
-  /** By policy: what only one of them has is given up. */
-  onDiscarded(): void;
-  /** A comparison of both copies has ended. */
-  onVerified(node: SimNode, decision: Decision): void;
-  /** A write is acknowledged, whether or not the client that asked for it still listens. */
-  onAcknowledged(node: SimNode, request: ClientRequest): void;
-  /** What is sent in the place of this. */
-  outgoing(node: SimNode, packet: Packet): Packet;
-  /** The moment has come to die that `dieInStep` asked for. */
-  onDeath(node: SimNode, how: Death): void;
-}
-
-export type Death = 'kill' | 'power';
 
 /** What differs from node to node beside the options of its core. */
 export interface NodeOptions {
@@ -298,6 +272,11 @@ export class SimNode implements Host {
     return this.#commands.size;
   }
 
+  /** It looks for a peer it has lost, or records that it goes on without. */
+  get isLeaving(): boolean {
+    return this.#core?.solo?.isBusy === true;
+  }
+
   get unanswered(): number {
     return this.#unanswered;
   }
@@ -316,7 +295,8 @@ export class SimNode implements Host {
     this.#tell({ kind: 'linkRefused', detail });
   }
 
-  packet(session: number, packet: Packet, payload: Payload | null): void {
+  packet(session: number, arrived: Packet, payload: Payload | null): void {
+    const packet = this.#listener.incoming(this, arrived);
     this.#tell({ kind: 'packet', session, packet, payload });
   }
 
@@ -407,7 +387,7 @@ export class SimNode implements Host {
         return onRanges(this.disk, effect, (event) => this.#tell(event));
       case 'digestLocal':
         return this.disk.read(effect.offset, effect.length, (sectors) => {
-          const digests = sectors === null ? null : new SimDigests(sectors);
+          const digests = sectors === null ? null : SimDigests.of(sectors, effect.coarse);
           this.#tell({ kind: 'localDigested', id: effect.id, digests });
         });
       case 'flushLocal':
@@ -420,6 +400,12 @@ export class SimNode implements Host {
           if (process === this.#process) this.#tell({ kind: 'turnEnded' });
         });
       }
+      case 'wakeResync': {
+        const process = this.#process;
+        return this.#world.after(effect.afterMs, () => {
+          if (process === this.#process) this.#tell({ kind: 'resyncWoken', nowMs: this.clockMs() });
+        });
+      }
       case 'commit':
         if ((effect.transaction.superblock?.sizeBytes ?? 0) > this.disk.readySectors * sectorBytes)
           this.#world.violation('contract', `${this.name} records a size that its disk does not have`);
@@ -427,12 +413,8 @@ export class SimNode implements Host {
           this.#tell({ kind: 'metadataCommitted', id: effect.id }),
         );
       case 'send':
-        return this.#network.send(
-          this,
-          effect.session,
-          this.#listener.outgoing(this, effect.packet),
-          effect.payload,
-        );
+        this.#listener.onSend(this, effect.packet);
+        return this.#network.send(this, effect.session, effect.packet, effect.payload);
       case 'wantLink':
         return this.#network.wantLink(this, effect.want);
       case 'closeLink':

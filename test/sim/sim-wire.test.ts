@@ -40,7 +40,14 @@ test('wire: packets and what they carry arrive as they were sent, in pieces of a
     [{ kind: 'resyncData', id: 1, offset: 4096, length: 4096, zero: true }, null],
     [{ kind: 'read', id: 2, offset: 512, length: 1536 }, null],
     [{ kind: 'readData', id: 2 }, SimPayload.of(3, 9)],
-    [{ kind: 'digestRequest', id: 3, offset: 0, length: 8192 }, new SimDigests(new Uint32Array(16).fill(4))],
+    [
+      { kind: 'digestRequest', id: 3, offset: 0, length: 8192, coarse: false },
+      SimDigests.of(new Uint32Array(16).fill(4), false),
+    ],
+    [
+      { kind: 'digestRequest', id: 4, offset: 0, length: 33 * 4096, coarse: true },
+      SimDigests.of(new Uint32Array(33 * 8).fill(4), true),
+    ],
   ];
   for (const [packet, payload] of sent)
     t.deepEqual(

@@ -122,12 +122,13 @@ function scaled(packet: Packet, by: number): Packet {
 function bytes(payload: Payload): Uint8Array {
   if (!(payload instanceof SimPayload || payload instanceof SimDigests))
     throw new Error('a payload that is none of the simulation');
-  const { buffer, byteOffset, byteLength } = payload.sectors;
+  const { buffer, byteOffset, byteLength } = payload instanceof SimDigests ? payload.words : payload.sectors;
   return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 function received(packet: Packet, payload: Uint8Array): Payload {
   const stamps = new Uint32Array(payload.slice().buffer);
   const isHashes = packet.kind === 'digestRequest' || packet.kind === 'verifyDigests';
-  return isHashes ? new SimDigests(stamps) : new SimPayload(stamps);
+  // What the peer's hashes are of, the node knows that compares them with its own.
+  return isHashes ? new SimDigests(stamps, 0, false) : new SimPayload(stamps);
 }

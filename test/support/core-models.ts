@@ -1,10 +1,11 @@
 /** Disk and metadata as test/support/two-cores.ts models them: plain arrays, and nothing happens by itself. */
+import { blocksOfDigests } from '../../replicator/core/blocks.ts';
 import type { ByteRange } from '../../replicator/core/blocks.ts';
 import type { Effect } from '../../replicator/core/effect.ts';
 import type { DiskOutcome, Event, RangesFound } from '../../replicator/core/event.ts';
 import type { ActiveRange, MetadataImage, Superblock, Transaction } from '../../replicator/core/metadata.ts';
 import type { BlockRun, Digests, MirrorOp, Packet, Payload } from '../../replicator/core/packet.ts';
-import { blockBytes, digestBytes } from '../../replicator/core/vocabulary.ts';
+import { blockBytes, coarseBlocks, digestBytes } from '../../replicator/core/vocabulary.ts';
 
 /** One stamp per block. */
 export class Stamps implements Payload {
@@ -19,22 +20,33 @@ export class Stamps implements Payload {
   }
 }
 
-/** A stamp is its own hash. */
+/** A stamp is its own hash, the list of them that of several. */
 export class StampDigests implements Digests {
-  readonly values: readonly number[];
+  readonly hashes: readonly string[];
+  readonly #blockCount: number;
+  readonly #coarse: boolean;
 
-  constructor(values: readonly number[]) {
-    this.values = values;
+  constructor(stamps: readonly number[], coarse: boolean) {
+    const per = coarse ? coarseBlocks : 1;
+    this.hashes = Array.from({ length: Math.ceil(stamps.length / per) }, (_, at) =>
+      stamps.slice(at * per, (at + 1) * per).join(),
+    );
+    this.#blockCount = stamps.length;
+    this.#coarse = coarse;
   }
 
   get byteLength(): number {
-    return this.values.length * digestBytes;
+    return this.hashes.length * digestBytes;
   }
 
   differing(other: Payload): readonly BlockRun[] {
     if (!(other instanceof StampDigests)) throw new Error('compared with something else than hashes');
-    const blocks = [...this.values.keys()].filter((block) => this.values[block] !== other.values[block]);
-    return blocks.map((first) => ({ first, count: 1 }));
+    const differing = [...this.hashes.keys()].filter((at) => this.hashes[at] !== other.hashes[at]);
+    return blocksOfDigests(
+      differing.map((first) => ({ first, count: 1 })),
+      this.#blockCount,
+      this.#coarse,
+    );
   }
 }
 

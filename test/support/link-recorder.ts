@@ -17,8 +17,7 @@ export type LinkEvent =
       readonly session: number;
       readonly packet: Packet;
       readonly payload: string | null;
-    }
-  | { readonly kind: 'drain'; readonly session: number };
+    };
 
 export class LinkRecorder {
   /** What has happened and was not asked for yet. */
@@ -39,7 +38,6 @@ export class LinkRecorder {
         payload: payload === null ? null : Buffer.from(payload).toString('latin1'),
       }),
     arePayloadsSettled: () => false,
-    onDrain: (session) => this.#add({ kind: 'drain', session }),
   };
 
   /** The next event, whatever it is. */

@@ -32,6 +32,9 @@ export interface ToolResult {
   readonly stderr: string;
 }
 
+/** A program that has not ended by then never will: what it talks to has left it without an answer. */
+const patienceMs = 200_000;
+
 /** Runs a program to its end. Asynchronous: the server it talks to may live in this process. */
 export function runTool(
   name: string,
@@ -46,7 +49,16 @@ export function runTool(
     child.stderr.on('data', (chunk: Buffer) => err.push(chunk));
     child.stdin.on('error', () => undefined);
     child.on('error', reject);
+    const limit = setTimeout(() => {
+      child.kill('SIGKILL');
+      reject(
+        new Error(
+          `${name} ${args.join(' ')} did not end; so far: ${Buffer.concat([...out, ...err]).toString()}`,
+        ),
+      );
+    }, patienceMs);
     child.on('close', (status) => {
+      clearTimeout(limit);
       resolve({ status, stdout: Buffer.concat(out).toString(), stderr: Buffer.concat(err).toString() });
     });
     child.stdin.end(options.input ?? '');

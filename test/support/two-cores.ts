@@ -12,7 +12,6 @@ import type { MetadataImage, Superblock } from '../../replicator/core/metadata.t
 import { defaultCoreOptions } from '../../replicator/core/options.ts';
 import type { CoreOptions, CorePolicies } from '../../replicator/core/options.ts';
 import type { Packet, Payload, PeerState } from '../../replicator/core/packet.ts';
-import type { CommandResult } from '../../replicator/core/refusal.ts';
 import type { ClientLatency } from '../../replicator/core/resync-rate.ts';
 import { noLatency } from '../../replicator/core/resync-rate.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
@@ -28,49 +27,13 @@ import {
 } from './core-models.ts';
 import type { StepKind } from './core-models.ts';
 
-export type { StepKind } from './core-models.ts';
+import type { Asked, Name, Node, Request, Waiting, Wake } from './two-cores-parts.ts';
 
-export type Name = 'a' | 'b';
+export type { StepKind } from './core-models.ts';
+export type { Asked, Name, Request } from './two-cores-parts.ts';
+
 export const names: readonly Name[] = ['a', 'b'];
 export const blocksPerExtent = extentBytes / blockBytes;
-
-interface Waiting {
-  readonly kind: StepKind;
-  /** Where it happens: for a packet, the receiver. */
-  readonly node: Name;
-  /** Steps of one lane happen in order; null: as they come. */
-  readonly lane: string | null;
-  /** Steps asked for by a process that is gone do not happen. */
-  readonly process: number;
-  readonly run: () => void;
-}
-
-export interface Request {
-  readonly node: Name;
-  readonly kind: 'read' | 'write' | 'flush' | 'trim' | 'zeroes';
-  outcome: 'pending' | 'ok' | Exclude<ClientOutcome, null>;
-  stamps: readonly number[];
-}
-
-export interface Asked {
-  result: CommandResult | null;
-}
-
-interface Node {
-  readonly name: Name;
-  options: CoreOptions;
-  readonly disk: DiskModel;
-  readonly metadata: MetadataModel;
-  core: Core | null;
-  process: number;
-  wantLink: boolean;
-  session: number | null;
-  published: PeerState | null;
-  serving: boolean;
-  generations: number;
-  readonly decisions: Decision[];
-  readonly sent: Packet[];
-}
 
 export interface PairOptions {
   readonly core?: Partial<CoreOptions>;
@@ -84,6 +47,8 @@ export class TwoCores {
   readonly sizeBytes: number;
   readonly #nodes: Readonly<Record<Name, Node>>;
   #waiting: Waiting[] = [];
+  /** What `wakeResync` asked for, the next one first. */
+  #wakes: Wake[] = [];
   readonly #holds = new Set<(step: Waiting) => boolean>();
   readonly #requests = new Map<number, { request: Request; written: { block: number; stamp: number }[] }>();
   readonly #asked = new Map<number, Asked>();
@@ -94,6 +59,8 @@ export class TwoCores {
   #isCut = false;
   readonly #latency: Record<Name, ClientLatency> = { a: noLatency, b: noLatency };
   nowMs = 1000;
+  /** Whether or not there is a link. */
+  losesProbes = false;
 
   constructor(options: PairOptions = {}) {
     this.sizeBytes = (options.extents ?? 8) * extentBytes;
@@ -182,7 +149,9 @@ export class TwoCores {
   /** Time passes on both nodes, in ticks of `everyMs`, all else settling in between. */
   tick(ms: number, everyMs = 100, which: readonly Name[] = names): void {
     for (let passed = 0; passed < ms; passed += everyMs) {
-      this.nowMs += everyMs;
+      const nextMs = this.nowMs + everyMs;
+      this.#wakeUntil(nextMs, which);
+      this.nowMs = nextMs;
       for (const name of which)
         this.#tell(this.#nodes[name], {
           kind: 'tick',
@@ -191,6 +160,13 @@ export class TwoCores {
         });
       this.settle();
     }
+  }
+
+  /** Less than a tick: nobody is told of it but who asked to be woken. */
+  timePasses(ms: number): void {
+    const untilMs = this.nowMs + ms;
+    this.#wakeUntil(untilMs, names);
+    this.nowMs = untilMs;
   }
 
   /** What every tick from now on says of this node's clients. */
@@ -357,6 +333,18 @@ export class TwoCores {
 
   // The works.
 
+  #wakeUntil(untilMs: number, which: readonly Name[]): void {
+    for (;;) {
+      const at = this.#wakes.findIndex(({ node, dueMs }) => dueMs < untilMs && which.includes(node.name));
+      const [wake] = at < 0 ? [] : this.#wakes.splice(at, 1);
+      if (wake === undefined) return;
+      this.nowMs = Math.max(this.nowMs, wake.dueMs);
+      if (wake.process !== wake.node.process) continue;
+      this.#tell(wake.node, { kind: 'resyncWoken', nowMs: this.nowMs });
+      this.settle();
+    }
+  }
+
   #request(
     name: Name,
     kind: Request['kind'],
@@ -443,7 +431,7 @@ export class TwoCores {
       case 'digestLocal':
         return this.#later(node, 'digest', null, () => {
           const stamps = node.disk.read(effect.offset, effect.length);
-          const digests = stamps === null ? null : new StampDigests(stamps.values);
+          const digests = stamps === null ? null : new StampDigests(stamps.values, effect.coarse);
           this.#tell(node, { kind: 'localDigested', id: effect.id, digests });
         });
       case 'flushLocal': {
@@ -457,6 +445,12 @@ export class TwoCores {
         return this.#later(node, 'growDisk', null, () => this.#growDisk(node, effect.id, effect.sizeBytes));
       case 'endTurn':
         return this.#later(node, 'turn', null, () => this.#tell(node, { kind: 'turnEnded' }));
+      case 'wakeResync': {
+        const { process } = node;
+        const wake = { dueMs: this.nowMs + effect.afterMs, node, process };
+        this.#wakes = [...this.#wakes, wake].toSorted((a, b) => a.dueMs - b.dueMs);
+        return;
+      }
       case 'commit':
         if ((effect.transaction.superblock?.sizeBytes ?? 0) > node.disk.visible.length * blockBytes)
           throw new Error(`${node.name} records a size that its disk does not have`);
@@ -538,12 +532,9 @@ export class TwoCores {
   }
 
   #probe(node: Node, id: number): void {
-    const { published } = this.#nodes[other(node.name)];
-    const outcome =
-      this.#isCut || published === null
-        ? ({ kind: 'unreachable', detail: 'no answer' } as const)
-        : ({ kind: 'answered', state: published } as const);
-    this.#tell(node, { kind: 'probed', id, outcome });
+    const state = this.#isCut || this.losesProbes ? null : this.#nodes[other(node.name)].published;
+    if (state !== null) return this.#tell(node, { kind: 'probed', id, outcome: { kind: 'answered', state } });
+    this.#tell(node, { kind: 'probed', id, outcome: { kind: 'unreachable', detail: 'no answer' } });
   }
 
   #connect(): void {

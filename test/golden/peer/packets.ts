@@ -152,7 +152,12 @@ const kinds: { readonly [Kind in PacketKind]: readonly GoldenPacket[] } = {
   digestRequest: [
     {
       name: 'digestRequest',
-      packet: { kind: 'digestRequest', id: 24, offset: 8192, length: 4097 },
+      packet: { kind: 'digestRequest', id: 24, offset: 8192, length: 4097, coarse: false },
+      payload: '11'.repeat(32) + '22'.repeat(32),
+    },
+    {
+      name: 'digestRequest-coarse',
+      packet: { kind: 'digestRequest', id: 24, offset: 8192, length: 135168, coarse: true },
       payload: '11'.repeat(32) + '22'.repeat(32),
     },
   ],
@@ -198,7 +203,7 @@ const kinds: { readonly [Kind in PacketKind]: readonly GoldenPacket[] } = {
   verifyRequest: [
     {
       name: 'verifyRequest',
-      packet: { kind: 'verifyRequest', id: 25, offset: 1048576, length: 65536, mark: true },
+      packet: { kind: 'verifyRequest', id: 25, offset: 1048576, length: 65536, mark: true, coarse: false },
     },
   ],
   verifyPoint: [{ name: 'verifyPoint', packet: { kind: 'verifyPoint', id: 25 } }],

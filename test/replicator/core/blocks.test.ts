@@ -7,6 +7,7 @@ import {
   blocksTouched,
   bytesOf,
   complement,
+  blocksOfDigests,
   digestsBytes,
   extentsTouched,
   shiftRuns,
@@ -99,6 +100,21 @@ test('complement: what ascending runs leave of a whole', (t) => {
 
 test('shiftRuns and digestsBytes count in blocks', (t) => {
   t.deepEqual(shiftRuns([{ first: 1, count: 2 }], 256), [{ first: 257, count: 2 }]);
-  t.is(digestsBytes(4096), 32);
-  t.is(digestsBytes(4097), 64);
+  t.is(digestsBytes(4096, false), 32);
+  t.is(digestsBytes(4097, false), 64);
+  t.is(digestsBytes(32 * 4096, true), 32);
+  t.is(digestsBytes(32 * 4096 + 1, true), 64);
+});
+
+test('blocksOfDigests: a coarse hash is about 32 blocks, the last one of a range about what is left of it', (t) => {
+  const hashes = [
+    { first: 0, count: 2 },
+    { first: 7, count: 1 },
+  ];
+  t.deepEqual(blocksOfDigests(hashes, 8, false), hashes);
+  t.deepEqual(blocksOfDigests(hashes, 230, true), [
+    { first: 0, count: 64 },
+    { first: 224, count: 6 },
+  ]);
+  t.deepEqual(blocksOfDigests([{ first: 0, count: 8 }], 250, true), [{ first: 0, count: 250 }]);
 });

@@ -3,13 +3,20 @@ import test from 'ava';
 import type { ChecksumResync } from '../../../replicator/core/options.ts';
 import type { BlockRun, Packet } from '../../../replicator/core/packet.ts';
 import {
+  attach,
   chooser,
   connect,
+  demote,
+  detach,
   flushed,
   invalidate,
   mirroringPrimary,
   mirroringSecondary,
+  outcome,
+  pause,
+  promote,
   promoteByForce,
+  resume,
   run,
   summary,
 } from '../../support/pair.ts';
@@ -125,6 +132,90 @@ test('invalidate copies everything, unless the policy is "always"', (t) => {
   }
 });
 
+/** What was asked for with hashes of that kind: first block and number of blocks. */
+function hashed(pair: TwoCores, name: Name, coarse: boolean): readonly (readonly [number, number])[] {
+  return pair
+    .sent(name)
+    .flatMap((packet) =>
+      packet.kind === 'digestRequest' && packet.coarse === coarse
+        ? [[packet.offset / 4096, packet.length / 4096] as const]
+        : [],
+    );
+}
+
+/** b has other data there than a, and is to be resynced as a whole. */
+function resynced(differing: readonly number[]): TwoCores {
+  const pair = flushed({ core: { checksumResync: 'always' } });
+  for (const block of differing) pair.disk('b').visible[block] = 666;
+  run(pair, 'b', invalidate);
+  return pair;
+}
+
+test('whole extents are compared by one hash for 32 blocks, and block by block only where those differ', (t) => {
+  const pair = resynced([40, 45, 700]);
+  const coarse = hashed(pair, 'b', true);
+  t.is(
+    coarse.reduce((sum, [, count]) => sum + count, 0),
+    8 * blocksPerExtent,
+  );
+  t.deepEqual(hashed(pair, 'b', false), [
+    [32, 32],
+    [672, 32],
+  ]);
+  t.deepEqual(blocksSent(pair, 'a', 'resyncData'), [40, 45, 700]);
+  t.is(blocksSent(pair, 'a', 'resyncSame').length, 8 * blocksPerExtent - 3);
+  t.deepEqual(pair.differences(), []);
+  t.is(summary(pair, 'b'), mirroringSecondary);
+});
+
+test('where most differs, each block is compared at once; behind it, 32 of them again', (t) => {
+  const differing = Array.from({ length: 2 * blocksPerExtent }, (_, at) => at);
+  const pair = resynced(differing);
+  t.deepEqual(
+    blocksSent(pair, 'a', 'resyncData').toSorted((x, y) => x - y),
+    differing,
+  );
+  t.deepEqual(pair.differences(), []);
+  const inThere = hashed(pair, 'b', true).filter(([first]) => first < 2 * blocksPerExtent);
+  // Those that are on their way before the first answer.
+  t.true(inThere.length <= 4, `${inThere.length} coarse requests`);
+  const behind = hashed(pair, 'b', false).filter(([first]) => first >= 2 * blocksPerExtent);
+  t.true(behind.length <= 4, `${behind.length} fine requests`);
+});
+
+test('a write that comes between the coarse hashes and the finer ones is on both disks', (t) => {
+  const pair = flushed({ core: { checksumResync: 'always' } });
+  pair.disk('b').visible[40] = 666;
+  const isFiner = (): boolean => hashed(pair, 'b', false).length > 0;
+  const release = pair.hold('packet:digestRequest', 'a', isFiner);
+  run(pair, 'b', invalidate);
+  t.deepEqual(blocksSent(pair, 'a', 'resyncData'), []);
+  pair.write('a', 39, 7, { count: 3 });
+  pair.settle();
+  release();
+  pair.settle();
+  t.deepEqual(pair.differences(), []);
+  t.is(pair.disk('b').visible[40], 7);
+  t.is(summary(pair, 'b'), mirroringSecondary);
+});
+
+test('paused between the coarse hashes and the finer ones, it asks for nothing until it is resumed', (t) => {
+  const pair = flushed({ core: { checksumResync: 'always' } });
+  pair.disk('b').visible[40] = 666;
+  const release = pair.hold('packet:resyncSame', 'b');
+  run(pair, 'b', invalidate);
+  t.is(outcome(pair, 'b', pause), 'ok');
+  release();
+  pair.settle();
+  t.deepEqual(hashed(pair, 'b', false), []);
+  t.true(pair.marked('b').includes(40) && pair.differences().includes(40));
+  t.is(outcome(pair, 'b', resume), 'ok');
+  pair.tick(200);
+  t.deepEqual(hashed(pair, 'b', false), [[32, 32]]);
+  t.deepEqual(pair.differences(), []);
+  t.is(summary(pair, 'b'), mirroringSecondary);
+});
+
 test('equal blocks stay marked until the target, and then the source, has flushed', (t) => {
   const pair = flushed({ core: { checksumResync: 'always' } });
   run(pair, 'b', { kind: 'disconnect' });
@@ -230,3 +321,34 @@ test('whatever order disks, metadata and link get on in, comparing under writes 
     t.is(summary(pair, 'b'), mirroringSecondary, `seed ${seed}`);
   }
 });
+
+for (const [what, primary] of [
+  ['the target is Secondary', 'a'],
+  ['the target is Primary', 'b'],
+] as const) {
+  test(`whatever order things happen in, comparing long runs under writes ends with equal disks: ${what}`, (t) => {
+    for (let seed = 0; seed < 40; seed++) {
+      const choose = chooser(seed);
+      const pair = flushed({ extents: 1, core: { checksumResync: 'always' } });
+      if (primary === 'b') {
+        run(pair, 'a', demote);
+        run(pair, 'b', promote);
+      }
+      run(pair, 'b', detach);
+      pair.write(primary, 0, 3, { count: 200 });
+      pair.settle();
+      // By other means, so that most of it is equal though marked.
+      pair.disk('b').visible.fill(3, 0, 200);
+      for (let i = choose(4); i > 0; i--) pair.disk('b').visible[choose(200)] = 666;
+      pair.command('b', attach);
+      for (let i = 0; i < 25; i++) {
+        pair.write(primary, choose(200), 10 + i, { count: 1 + choose(4) });
+        for (let step = choose(8); step > 0; step--) pair.settleSome(choose);
+      }
+      pair.settle(choose);
+      t.true(hashed(pair, 'b', true).length > 0, `seed ${seed}`);
+      t.deepEqual(pair.differences(), [], `seed ${seed}`);
+      t.deepEqual(pair.marked('b'), [], `seed ${seed}`);
+    }
+  });
+}

@@ -278,6 +278,29 @@ test('a Primary that finds out by a probe that the peer took over steps down', (
   t.deepEqual(pair.differences(), []);
 });
 
+test('a Primary that hears in a new session that the peer took over steps down, though its probe is lost', (t) => {
+  const pair = flushed();
+  pair.cutLink();
+  pair.settle();
+  run(pair, 'b', promoteByForce);
+  pair.write('b', 0, 77);
+  pair.settle();
+  const release = pair.hold('probe', 'a');
+  const late = pair.write('a', 0, 66);
+  pair.settle();
+  pair.losesProbes = true;
+  pair.healLink();
+  pair.settle();
+  // The session has to wait: going on alone or not is undecided.
+  t.is(late.outcome, 'pending');
+  release();
+  pair.settle();
+  t.is(late.outcome, 'ESHUTDOWN');
+  t.is(summary(pair, 'a'), mirroringSecondary);
+  t.is(pair.disk('a').visible[0], 77);
+  t.deepEqual(pair.differences(), []);
+});
+
 test('a Primary that has stood still asks more than once before it goes on alone', (t) => {
   const pair = flushed();
   pair.cutLink();

@@ -31,6 +31,14 @@ function clientsWrite(pair: TwoCores, seconds: number, writeMs: number): void {
   }
 }
 
+/** As above, and slow as long as there is a resync that does not stand back. */
+function clientsSuffer(pair: TwoCores, seconds: number): void {
+  for (let tick = 0; tick < seconds * 10; tick++) {
+    const isMeasuring = pair.status('a').peer?.sync?.rate.reason === 'measuring';
+    clientsWrite(pair, 0.1, isMeasuring ? 1 : 50);
+  }
+}
+
 function rate(pair: TwoCores, name: Name): unknown {
   return pair.status(name).peer?.sync?.rate;
 }
@@ -44,14 +52,33 @@ test('without clients the target fills the whole window, with large requests', (
   for (const name of names) t.deepEqual(rate(pair, name), { bytesPerSecond: null, reason: 'idle' });
 });
 
-test('beside clients it begins with the small window and small requests', (t) => {
+test('beside clients it begins with a small window, small requests and a moderate rate', (t) => {
   const pair = filled();
   clientsWrite(pair, 2, 1);
   pair.hold('packet:resyncData', 'b');
   run(pair, 'b', invalidate);
-  t.is(requestedBytes(pair, 'b'), 256 * kibibyte);
-  t.is(Math.max(...requests(pair, 'b')), 64 * kibibyte);
-  for (const name of names) t.deepEqual(rate(pair, name), { bytesPerSecond: null, reason: 'clients' });
+  pair.tick(100);
+  t.is(requestedBytes(pair, 'b'), 64 * kibibyte);
+  t.is(Math.max(...requests(pair, 'b')), 32 * kibibyte);
+  for (const name of names)
+    t.deepEqual(rate(pair, name), { bytesPerSecond: 32 * mebibyte, reason: 'clients' });
+});
+
+test('a rate is kept to within milliseconds: no burst at the beginning of each tick', (t) => {
+  const pair = filled({ core: { resyncRateMax: 10 * mebibyte } });
+  pair.tick(2_500);
+  run(pair, 'b', invalidate);
+  pair.tick(100);
+  const per5Ms: number[] = [];
+  for (let i = 0; i < 40; i++) {
+    const before = requestedBytes(pair, 'b');
+    pair.timePasses(5);
+    per5Ms.push(requestedBytes(pair, 'b') - before);
+  }
+  const evenly = (10 * mebibyte * 5) / 1000;
+  t.true(Math.max(...per5Ms) <= 2 * evenly, `${Math.max(...per5Ms)}`);
+  const total = per5Ms.reduce((sum, bytes) => sum + bytes, 0);
+  t.true(Math.abs(total - 40 * evenly) < 0.1 * 40 * evenly, `${total}`);
 });
 
 test('a target whose Primary has slow clients goes down to the minimum rate, and has all again without them', (t) => {
@@ -59,13 +86,13 @@ test('a target whose Primary has slow clients goes down to the minimum rate, and
   clientsWrite(pair, 2, 1);
   const release = pair.hold('packet:resyncData', 'b');
   run(pair, 'b', invalidate);
-  clientsWrite(pair, 5, 50);
+  clientsSuffer(pair, 8);
   for (const name of names)
     t.deepEqual(rate(pair, name), { bytesPerSecond: 250 * kibibyte, reason: 'minimum' });
   release();
   pair.tick(100);
   const before = requestedBytes(pair, 'b');
-  clientsWrite(pair, 2, 50);
+  clientsSuffer(pair, 2);
   const moved = requestedBytes(pair, 'b') - before;
   t.true(moved >= 400 * kibibyte && moved <= 600 * kibibyte, `${moved}`);
   pair.tick(2_500);

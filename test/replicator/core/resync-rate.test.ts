@@ -107,6 +107,59 @@ for (const [what, bytesPerSecond, clientMs] of [
   });
 }
 
+test('it yields to requests of which only the slowest few are slow beside it', (t) => {
+  const rate = new ResyncRate();
+  let limit: RateLimit | null = null;
+  const slowAbove = 20 * mebibyte;
+  let slowTicks = 0;
+  let moved = 0;
+  for (let tick = 0; tick < 700; tick++) {
+    const phase = tick < 100 ? 'mirroring' : 'resync';
+    const perSecond = phase === 'mirroring' ? 0 : (limit?.bytesPerSecond ?? 500 * mebibyte);
+    if (tick >= 150) moved += perSecond / 10;
+    const isSlow = perSecond > slowAbove;
+    if (tick >= 150 && isSlow) slowTicks++;
+    const latency = { ...noLatency, write: 0.1, slowWrite: isSlow ? 3 : 0.4 };
+    const nowMs = tick * 100;
+    const of = {
+      nowMs,
+      passedMs: 100,
+      phase,
+      movedBytes: perSecond / 10,
+      hasClients: true,
+      latency,
+    } as const;
+    limit = rate.tick(of, bounds);
+  }
+  t.true(slowTicks < 550 / 3, `${slowTicks} of 550 ticks`);
+  t.true(moved > (55 * slowAbove) / 3, `${moved}`);
+});
+
+test('requests that are slow whatever it does, as on a busy machine, do not bring it down to the minimum', (t) => {
+  const rate = new ResyncRate();
+  let limit: RateLimit | null = null;
+  let moved = 0;
+  for (let tick = 0; tick < 700; tick++) {
+    const phase = tick < 100 ? 'mirroring' : 'resync';
+    const perSecond = phase === 'mirroring' ? 0 : Math.min(limit?.bytesPerSecond ?? Infinity, 100 * mebibyte);
+    if (tick >= 300) moved += perSecond / 10;
+    // For three seconds of every six.
+    const isBusy = tick % 60 < 30;
+    const latency = { ...noLatency, write: isBusy ? 0.4 : 0.1, slowWrite: isBusy ? 4 : 0.5 };
+    const nowMs = tick * 100;
+    const of = {
+      nowMs,
+      passedMs: 100,
+      phase,
+      movedBytes: perSecond / 10,
+      hasClients: true,
+      latency,
+    } as const;
+    limit = rate.tick(of, bounds);
+  }
+  t.true(moved / 40 > 4 * mebibyte, `${moved / 40}`);
+});
+
 test('noise alone, with a slow tick now and then, does not bring it down to the minimum', (t) => {
   let state = 7;
   const jitter = (tick: number): number => {

@@ -67,6 +67,28 @@ test('equal copies: nothing is found, nothing is copied', (t) => {
   t.false(pair.sent('a').some(({ kind }) => kind === 'bitmap'));
 });
 
+test('one hash for 32 blocks is compared first, and a hash for each only where those differ', (t) => {
+  const pair = flushed();
+  corrupt(pair, 'b', 5, 700, 8191);
+  run(pair, 'a', verifyOnly);
+  const asked = pair.sent('a').flatMap((packet) => (packet.kind === 'verifyRequest' ? [packet] : []));
+  const coarse = asked.filter((packet) => packet.coarse);
+  t.is(
+    coarse.reduce((sum, { length }) => sum + length, 0),
+    pair.sizeBytes,
+  );
+  const finer = asked.filter((packet) => !packet.coarse);
+  t.deepEqual(
+    finer.map(({ offset, length }) => [offset / 4096, length / 4096]),
+    [
+      [0, 32],
+      [672, 32],
+      [8160, 32],
+    ],
+  );
+  t.like(verdict(pair, 'a'), { rule: 'finished', result: '3 blocks differ: 5 700 8191' });
+});
+
 for (const [verifier, where] of [
   ['a', 'Primary'],
   ['b', 'Secondary'],
@@ -242,7 +264,7 @@ test('a peer that has become Primary with a request on its way is asked again', 
   releaseRequest();
   pair.settle();
   t.like(verdict(pair, 'b'), { rule: 'finished', result: 'no block differs' });
-  const alone = pair.sent('b').filter((packet) => packet.kind === 'verifyRequest' && packet.length === 4096);
+  const alone = pair.sent('b').filter((packet) => packet.kind === 'verifyRequest' && !packet.coarse);
   t.deepEqual(alone, [], 'nothing looked different');
 });
 
@@ -275,7 +297,7 @@ test('a difference that is gone when it is looked at again is not reported', (t)
   corrupt(pair, 'b', 5);
   // Asked for again: then the block alone.
   const release = pair.hold('packet:verifyRequest', 'b', () =>
-    pair.sent('a').some((packet) => packet.kind === 'verifyRequest' && packet.length === 4096),
+    pair.sent('a').some((packet) => packet.kind === 'verifyRequest' && !packet.coarse),
   );
   run(pair, 'a', verify);
   t.is(verdict(pair, 'a'), undefined);

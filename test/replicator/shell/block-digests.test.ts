@@ -1,6 +1,7 @@
 /** Hashes of blocks on a real file, against SHA-256 computed block by block. */
 import { createHash, randomBytes } from 'node:crypto';
 import { join } from 'node:path';
+import { Blake3Hasher } from '@napi-rs/blake-hash';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
 import type { BackingStore } from '../../../replicator/shell/backing-store.ts';
@@ -28,25 +29,27 @@ function digest(
   store: BackingStore,
   offset: number,
   length: number,
-  queue = new DigestQueue(),
+  { queue = new DigestQueue(), coarse = false } = {},
 ): Promise<BlockDigests | null> {
-  return new Promise((resolve) => queue.digest(store, offset, length, resolve));
+  return new Promise((resolve) => queue.digest(store, offset, length, coarse, resolve));
 }
 
 /** By other means than the code under test. */
 function expected(data: Buffer): string {
-  const hashes: Buffer[] = [];
-  for (let at = 0; at < data.length; at += 4096) {
-    hashes.push(
-      createHash('sha256')
-        .update(data.subarray(at, at + 4096))
-        .digest(),
-    );
-  }
-  return Buffer.concat(hashes).toString('hex');
+  return hashes(data, 4096, (block) => createHash('sha256').update(block).digest());
 }
 
-test('one SHA-256 per block, in order, for data, holes and both', async (t) => {
+function expectedCoarse(data: Buffer): string {
+  return hashes(data, 32 * 4096, (range) => new Blake3Hasher().update(range).digestBuffer());
+}
+
+function hashes(data: Buffer, unitBytes: number, hash: (unit: Buffer) => Buffer): string {
+  const all: Buffer[] = [];
+  for (let at = 0; at < data.length; at += unitBytes) all.push(hash(data.subarray(at, at + unitBytes)));
+  return Buffer.concat(all).toString('hex');
+}
+
+test('one SHA-256 per block, or coarse one BLAKE3 per 32 from the beginning of the range, for data, holes and both', async (t) => {
   const store = await emptyStore(t);
   const data = randomBytes(3 * mebibyte);
   await write(store, mebibyte, data);
@@ -61,6 +64,9 @@ test('one SHA-256 per block, in order, for data, holes and both', async (t) => {
     const digests = await digest(store, offset, length);
     t.is(digests?.bytes.toString('hex'), expected(whole.subarray(offset, offset + length)));
     t.is(digests?.byteLength, (length / 4096) * 32);
+    const coarse = await digest(store, offset, length, { coarse: true });
+    t.is(coarse?.bytes.toString('hex'), expectedCoarse(whole.subarray(offset, offset + length)));
+    t.is(coarse?.byteLength, Math.ceil(length / 4096 / 32) * 32);
   }
 });
 
@@ -70,6 +76,18 @@ test('the last block of a device may be short', async (t) => {
   await write(store, 0, data);
   t.is((await digest(store, 0, 4608))?.bytes.toString('hex'), expected(data));
   t.is((await digest(store, 4096, 512))?.bytes.toString('hex'), expected(data.subarray(4096)));
+  const coarse = await digest(store, 0, 4608, { coarse: true });
+  t.is(coarse?.bytes.toString('hex'), expectedCoarse(data));
+});
+
+test('a coarse hash is what the test vectors of BLAKE3 say', async (t) => {
+  const data = Buffer.from(Array.from({ length: 102_400 }, (_, at) => at % 251));
+  const store = await emptyStore(t, data.length);
+  await write(store, 0, data);
+  t.is(
+    (await digest(store, 0, data.length, { coarse: true }))?.bytes.toString('hex'),
+    'bc3e3d41a1146b069abffad3c0d44860cf664390afce4d9661f7902e7943e085',
+  );
 });
 
 test('several ranges at once do not get into each other', async (t) => {
@@ -78,7 +96,7 @@ test('several ranges at once do not get into each other', async (t) => {
   await write(store, 0, data);
   const queue = new DigestQueue();
   const starts = [0, 1, 2, 3, 4, 5].map((at) => at * mebibyte + 4096 * at);
-  const all = await Promise.all(starts.map((start) => digest(store, start, 2 * mebibyte, queue)));
+  const all = await Promise.all(starts.map((start) => digest(store, start, 2 * mebibyte, { queue })));
   starts.forEach((start, at) =>
     t.is(all[at]?.bytes.toString('hex'), expected(data.subarray(start, start + 2 * mebibyte))),
   );
@@ -139,7 +157,7 @@ test('other work of the thread gets its turns while a range is hashed', async (t
 
 test('differing names exactly the blocks whose hash is another one', (t) => {
   const of = (...blocks: string[]): Buffer => Buffer.concat(blocks.map((text) => Buffer.alloc(32, text)));
-  const ours = new BlockDigests(of('a', 'b', 'c', 'd', 'e'));
+  const ours = new BlockDigests(of('a', 'b', 'c', 'd', 'e'), 5, false);
   t.deepEqual(ours.differing(of('a', 'b', 'c', 'd', 'e')), []);
   t.deepEqual(ours.differing(of('a', 'x', 'y', 'd', 'z')), [
     { first: 1, count: 2 },
@@ -149,11 +167,35 @@ test('differing names exactly the blocks whose hash is another one', (t) => {
   lastByte.writeUInt8(0, 31);
   t.deepEqual(ours.differing(lastByte), [{ first: 0, count: 1 }]);
   t.throws(() => ours.differing(of('a')), { instanceOf: TypeError });
+  const coarse = new BlockDigests(of('a', 'b', 'c'), 70, true);
+  t.deepEqual(coarse.differing(of('a', 'x', 'y')), [{ first: 32, count: 38 }]);
+});
+
+test('ranges that are hashed at the same time are ready one after the other', async (t) => {
+  const store = await emptyStore(t);
+  await write(store, 0, randomBytes(8 * mebibyte));
+  const queue = new DigestQueue();
+  const began: number[] = [];
+  const ready: number[] = [];
+  const read = store.read.bind(store);
+  store.read = (offset, length, done) => {
+    began.push(Math.floor(offset / (2 * mebibyte)));
+    read(offset, length, done);
+  };
+  await Promise.all(
+    [0, 1, 2, 3].map(async (range) => {
+      await digest(store, range * 2 * mebibyte, 2 * mebibyte, { queue });
+      ready.push(range);
+    }),
+  );
+  t.deepEqual(ready, [0, 1, 2, 3]);
+  // The first piece of each is read when it is asked for.
+  t.deepEqual(began.slice(4), began.slice(4).toSorted());
 });
 
 test('as a payload hashes are their bytes', (t) => {
   const bytes = Buffer.alloc(64, 7);
-  t.is(asBytes(new BlockDigests(bytes)), bytes);
+  t.is(asBytes(new BlockDigests(bytes, 2, false)), bytes);
 });
 
 test('a range that cannot be read has no hashes', async (t) => {
@@ -175,10 +217,10 @@ test('local-io: hashes come back as an event, or null once the store is detached
   });
   await new Promise<void>((resolve) => {
     arrived = resolve;
-    io.digest(7, 0, 8192);
+    io.digest(7, 0, 8192, false);
   });
   io.detach();
-  io.digest(8, 0, 8192);
+  io.digest(8, 0, 8192, false);
   t.like(events[0], { kind: 'localDigested', id: 7 });
   t.true(events[0]?.kind === 'localDigested' && events[0].digests?.byteLength === 64);
   t.deepEqual(events[1], { kind: 'localDigested', id: 8, digests: null });

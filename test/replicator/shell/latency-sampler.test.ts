@@ -7,6 +7,8 @@ function sampler(): { readonly at: (ms: number) => void; readonly latency: Laten
   return { at: (ms) => void (nowMs = ms), latency: new LatencySampler(() => nowMs) };
 }
 
+const nothing = { write: null, read: null, flush: null, slowWrite: null, slowRead: null, slowFlush: null };
+
 test('the mean of the requests followed, each kind for itself', (t) => {
   const { at, latency } = sampler();
   latency.onBegin('write', 1);
@@ -18,8 +20,8 @@ test('the mean of the requests followed, each kind for itself', (t) => {
   latency.onBegin('write', 3);
   at(6);
   latency.onEnd(3, true);
-  t.deepEqual(latency.take(), { write: 3, read: 1, flush: null });
-  t.deepEqual(latency.take(), { write: null, read: null, flush: null });
+  t.deepEqual(latency.take(), { ...nothing, write: 3, slowWrite: 4, read: 1, slowRead: 1 });
+  t.deepEqual(latency.take(), nothing);
 });
 
 test('the slowest tenth is left out, however many requests there are', (t) => {
@@ -32,6 +34,26 @@ test('the slowest tenth is left out, however many requests there are', (t) => {
       latency.onEnd(id, true);
     }
     t.is(latency.take().write, 2, `${count}`);
+  }
+});
+
+test('the 99th percentile is told apart: it shows what comes to two requests of a hundred, and not to half of one', (t) => {
+  for (const [count, every, slowMs] of [
+    [100, 50, 100],
+    [5_000, 50, 100],
+    [5_000, 200, 2],
+  ] as const) {
+    const { at, latency } = sampler();
+    let nowMs = 0;
+    for (let id = 1; id <= count; id++) {
+      latency.onBegin('write', id);
+      // Not in step with the samples that are kept when there are many.
+      at((nowMs += (id * 7919) % every === 3 ? 100 : 2));
+      latency.onEnd(id, true);
+    }
+    const { write, slowWrite } = latency.take();
+    t.is(write, 2, `${count}`);
+    t.is(slowWrite, slowMs, `one of ${every}`);
   }
 });
 

@@ -25,7 +25,7 @@ import { temporaryDirectory, temporaryRoots } from '../../support/temporary.ts';
 const program = new URL('../../support/replica-process.ts', import.meta.url);
 
 test('killed before or after any of its commits, a replica comes back, and every acknowledged write is there', async (t) => {
-  t.timeout(600_000);
+  t.timeout(240_000);
   // What the first compiles serves all the others: most of the time goes into starting them.
   const compiled = temporaryDirectory(t);
   t.true(await liveAndComeBack(t, compiled, '1000000:before'));

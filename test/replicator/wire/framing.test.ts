@@ -136,20 +136,26 @@ test(body, 'readData', '000000000000000f', 'readData.payload');
 test(
   body,
   'digestRequest',
-  '0000000000000018'.concat('0000000000002000', '0000000000001001'),
+  '0000000000000018'.concat('0000000000002000', '0000000000001001', '01'),
   'digestRequest.payload',
 );
 test(
   body,
   'digestRequest',
-  '0000000000000018'.concat('0000000000002000', '0000000000000000'),
+  '0000000000000018'.concat('0000000000002000', '0000000000000000', '00'),
   'digestRequest.length',
 );
 test(
   body,
   'digestRequest',
-  '0000000000000018'.concat('0000000000002000', '0000000002000001'),
+  '0000000000000018'.concat('0000000000002000', '0000000002000001', '00'),
   'digestRequest.length',
+);
+test(
+  body,
+  'digestRequest',
+  '0000000000000018'.concat('0000000000002000', '0000000000001001', '02'),
+  'digestRequest.coarse',
 );
 test(body, 'scatteredRequest', '000000000000001900', 'scatteredRequest.runs');
 test(body, 'scatteredRequest', '00000000000000190100'.concat('814000'), 'scatteredRequest.runs');
@@ -169,13 +175,19 @@ test(body, 'resyncSame', '0000000000000018'.concat('010200'), 'resyncSame.runs')
 test(
   body,
   'verifyRequest',
-  '0000000000000019'.concat('0000000000000000', '0000000000001000', '02'),
+  '0000000000000019'.concat('0000000000000000', '0000000000001000', '0200'),
   'verifyRequest.mark',
 );
 test(
   body,
   'verifyRequest',
-  '0000000000000019'.concat('0000000000000000', '0000000002000001', '00'),
+  '0000000000000019'.concat('0000000000000000', '0000000000001000', '0002'),
+  'verifyRequest.coarse',
+);
+test(
+  body,
+  'verifyRequest',
+  '0000000000000019'.concat('0000000000000000', '0000000002000001', '0000'),
   'verifyRequest.length',
 );
 test(body, 'verifyDigests', '0000000000000019', 'verifyDigests.payload');

@@ -70,10 +70,12 @@ const arbitraries: Arbitraries = {
   scatteredData: fc.record({
     ...{ kind: kind('scatteredData'), id: number, runs: scatteredRuns, length, zero: bool },
   }),
-  digestRequest: fc.record({ kind: kind('digestRequest'), id: number, offset, length }),
+  digestRequest: fc.record({ kind: kind('digestRequest'), id: number, offset, length, coarse: bool }),
   resyncSame: fc.record({ kind: kind('resyncSame'), id: number, runs: ascendingRuns }),
   verifyStart: fc.record({ kind: kind('verifyStart') }),
-  verifyRequest: fc.record({ kind: kind('verifyRequest'), id: number, offset, length, mark: bool }),
+  verifyRequest: fc.record({
+    ...{ kind: kind('verifyRequest'), id: number, offset, length, mark: bool, coarse: bool },
+  }),
   verifyPoint: fc.record({ kind: kind('verifyPoint'), id: number }),
   verifyDigests: fc.record({ kind: kind('verifyDigests'), id: number }),
   verifyFailed: fc.record({ kind: kind('verifyFailed'), id: number }),
@@ -166,7 +168,7 @@ function payloadOf(of: Packet, byte: number): Buffer | null {
     case 'readData':
       return Buffer.alloc(1 + byte, byte);
     case 'digestRequest':
-      return Buffer.alloc(Math.ceil(of.length / 4096) * 32, byte);
+      return Buffer.alloc(Math.ceil(of.length / (of.coarse ? 131072 : 4096)) * 32, byte);
     case 'verifyDigests':
       return Buffer.alloc((1 + (byte % 7)) * 32, byte);
     default:

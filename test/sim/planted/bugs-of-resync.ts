@@ -190,6 +190,19 @@ export const resyncBugs: readonly PlantedBug[] = [
     checkers: ['identical'],
   },
   {
+    name: 'coarse-answer-clears-all',
+    what: 'where some coarse hashes differ, all of the request counts as equal',
+    breaks: 'W12',
+    file: 'resync-target.ts',
+    find: `    if (request.hashes === 'coarse') this.#refine(request);`,
+    replace: `    if (request.hashes === 'coarse') {
+      this.#written.push(...request.due);
+      request.due = [];
+    }`,
+    seedsMax: 20,
+    checkers: ['identical'],
+  },
+  {
     name: 'half-taken-for-written',
     what: 'of a gathered answer in two parts, the first one written clears the blocks of both',
     breaks: 'W12',
