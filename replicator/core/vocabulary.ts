@@ -57,9 +57,9 @@ export type Protocol = (typeof protocols)[number];
 
 /** Unit of the dirty bitmap, in bytes. */
 export const blockBytes = 4096;
-/** A strong hash of one block (SHA-256), or of `coarseBlocks` of them (BLAKE3), in bytes. */
+/** A strong hash (SHA-256) of one block, or of `coarseBlocks` of them, in bytes. */
 export const digestBytes = 32;
-/** Blocks of one coarse hash: 128 KiB. A quarter of the work of a hash for each, and a write in one leaves the others equal. */
+/** Blocks of one coarse hash: 128 KiB. Less work than a hash for each, and a write in one leaves the others equal. */
 export const coarseBlocks = 32;
 /** Unit of the activity log, in bytes. */
 export const extentBytes = 4 * 1024 * 1024;
