@@ -15,7 +15,7 @@ import { registerNode } from './node-registry.ts';
 import { ResourceCatalog } from './resource-catalog.ts';
 import { StartError } from './start-error.ts';
 import { onStopSignals, stopSignals } from './stop-signals.ts';
-import { releaseYoungGeneration } from './young-generation.ts';
+import { beginThreadsGrown } from './young-generation.ts';
 
 /** SIGTERM is answered within 5 s (design, section 5); what is not done by then is as safe as a crash. */
 const stopGraceMs = 4_800;
@@ -103,7 +103,7 @@ export async function serve(config: Config, version: string): Promise<void> {
     process.stdin.resume();
   }
 
-  releaseYoungGeneration();
+  beginThreadsGrown();
   await catalog.startAll();
   log.info({ api, pid: process.pid }, 'ready');
   // The one line of standard output: scripts and supervisors wait for it.

@@ -5,17 +5,20 @@
 import { setFlagsFromString } from 'node:v8';
 
 /**
- * A data plane's at most, MiB: three times one of its halves. It cleans up more often, and what lies in buffers that nobody
+ * The most of a data plane, MiB: three times one of its halves. It cleans up more often, and what lies in buffers that nobody
  * uses any more is given back sooner.
  */
 export const dataPlaneYoungMebibytes = 12;
 
-/** While the program itself is loaded, which is what makes it grow in the main thread: it stays as it begins, at 2 MiB. */
+/** Those of the main thread stay as they begin, at 1 MiB a half: loading the program, and each request after it, would make them grow. */
 export function holdYoungGeneration(): void {
   setFlagsFromString('--semi-space-growth-factor=1');
 }
 
-/** Before threads are begun: the flag is the whole process's, and they are to grow as far as their own limits say. */
-export function releaseYoungGeneration(): void {
-  setFlagsFromString('--semi-space-growth-factor=2');
+/**
+ * Before threads are begun: nothing grows, in the whole process, so they begin with halves of that size; or smaller ones,
+ * where their own limit says so.
+ */
+export function beginThreadsGrown(): void {
+  setFlagsFromString(`--min-semi-space-size=${dataPlaneYoungMebibytes / 3}`);
 }

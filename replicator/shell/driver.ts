@@ -23,6 +23,7 @@ import { LocalIo } from './local-io.ts';
 import { PeerLink } from './link.ts';
 import type { MetadataStore } from './metadata-store.ts';
 import { openMetadata } from './metadata-store.ts';
+import { Turn } from './turn.ts';
 import type { OpenResult, ResourceNode, ResourceNodeHooks, ResourceNodeOptions } from './resource-node.ts';
 
 const tickIntervalMs = 100;
@@ -140,6 +141,11 @@ class Driver implements ResourceNode {
   replicationPort = 0;
   #queue: Event[] = [];
   #running = false;
+  /** The event whose effects are carried out. */
+  #event: Event['kind'] | null = null;
+  /** The core is to be told that the turn has ended, and has not been yet. */
+  #turnEnd: NodeJS.Immediate | null = null;
+  readonly #turn = new Turn();
   /** Writes of this turn that wait until its packets are on their way: the peer then works at the same time. */
   #localWrites: LocalWrite[] = [];
   #nextCommand = 1;
@@ -184,6 +190,7 @@ class Driver implements ResourceNode {
       probeTimeoutMs: replication.probeTimeoutMs,
       handshakeTimeoutMs,
       receiveInto: this.#options.receiveInto,
+      atTurnEnd: (then) => this.#turn.atEnd(then),
       hooks: {
         onLinkUp: (session) => this.#post({ kind: 'linkUp', session }),
         onLinkDown: (session, why, detail) => this.#post({ kind: 'linkDown', session, why, detail }),
@@ -248,6 +255,7 @@ class Driver implements ResourceNode {
   }
 
   setClientCount(count: number): void {
+    this.#turn.setClientCount(count);
     this.#post({ kind: 'clients', count });
   }
 
@@ -289,13 +297,16 @@ class Driver implements ResourceNode {
       for (let at = 0; at < this.#queue.length; at++) {
         const next = this.#queue[at];
         if (next === undefined || !this.#isRunning()) break;
+        this.#event = next.kind;
         for (const effect of this.#core.step(next)) this.#carryOut(effect);
+        if (next.kind === 'metadataCommitted') this.#endTurnNow();
       }
     } catch (error) {
       // A bug: what the core holds is not to be trusted, so nothing more is acknowledged.
       this.#panic(error instanceof Error ? (error.stack ?? error.message) : String(error));
     } finally {
       this.#queue = [];
+      this.#event = null;
       this.#running = false;
     }
   }
@@ -314,8 +325,7 @@ class Driver implements ResourceNode {
     if (!this.#isRunning()) return;
     switch (effect.kind) {
       case 'writeLocal':
-        if (this.#core.isMirroring && this.#core.role === 'Primary') return this.#writeSoon(effect);
-        return this.#write(effect);
+        return this.#isWritingSoon() ? this.#writeSoon(effect) : this.#write(effect);
       case 'readLocal':
         return this.#io.read(effect.id, effect.offset, effect.length, effect.wantHole);
       case 'readRanges':
@@ -329,9 +339,7 @@ class Driver implements ResourceNode {
       case 'growDisk':
         return this.#io.grow(effect.id, effect.sizeBytes);
       case 'endTurn':
-        // Behind all that the sockets have brought, of every client.
-        setImmediate(() => this.#post({ kind: 'turnEnded' }));
-        return;
+        return this.#endTurn();
       case 'wakeResync':
         setTimeout(() => this.#post({ kind: 'resyncWoken', nowMs: performance.now() }), effect.afterMs);
         return;
@@ -389,10 +397,35 @@ class Driver implements ResourceNode {
     this.#link?.send(session, packet, data, () => this.#io.store?.recycle(data));
   }
 
+  /** Behind all that the sockets have brought, of every client. */
+  #endTurn(): void {
+    this.#turnEnd = setImmediate(() => {
+      this.#turnEnd = null;
+      this.#post({ kind: 'turnEnded' });
+    });
+  }
+
+  /**
+   * What has waited for a commit was here before it ended: the next commit sets out at once, and is under way while the writes
+   * that this one lets go are done.
+   */
+  #endTurnNow(): void {
+    if (this.#turnEnd === null) return;
+    clearImmediate(this.#turnEnd);
+    this.#turnEnd = null;
+    this.#queue.push({ kind: 'turnEnded' });
+  }
+
+  /** What the peer, or the metadata thread, can be given first, it has while this thread writes. */
+  #isWritingSoon(): boolean {
+    if (this.#event === 'metadataCommitted') return true;
+    return this.#core.isMirroring && this.#core.role === 'Primary';
+  }
+
   /** At the end of the turn, once what it sends is with the network. */
   #writeSoon(effect: LocalWrite): void {
     if (this.#localWrites.push(effect) > 1) return;
-    process.nextTick(() => {
+    this.#turn.atEnd(() => {
       this.#link?.flush();
       this.#writeAll();
     });

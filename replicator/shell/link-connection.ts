@@ -31,6 +31,8 @@ export interface LinkConnectionOptions {
   readonly clock: LinkClock;
   /** How long `close` waits for the other side to take what was sent. */
   readonly closeTimeoutMs: number;
+  /** When what was encoded is sent; left out: at the end of the running callback. */
+  readonly atTurnEnd?: ((then: () => void) => void) | undefined;
 }
 
 /** Room for what a client has in flight at queue 32 with 4 KiB each. */
@@ -140,14 +142,16 @@ export class LinkConnection implements HandshakeConnection {
     this.#leaving.push(left);
   }
 
-  /** Send at the end of this turn: of the present input chunk if there is one, else of the running callback. */
+  /** Send at the end of the present input chunk if there is one, else of this turn. */
   flushSoon(): void {
     if (this.#feeding || this.#flushScheduled) return;
     this.#flushScheduled = true;
-    process.nextTick(() => {
+    const flush = (): void => {
       this.#flushScheduled = false;
       this.flush();
-    });
+    };
+    if (this.#options.atTurnEnd === undefined) process.nextTick(flush);
+    else this.#options.atTurnEnd(flush);
   }
 
   /** Hand over what was sent, then end. Nothing is delivered from now on, and `onEnded` is not called. */

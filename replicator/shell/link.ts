@@ -69,6 +69,8 @@ export interface PeerLinkOptions {
   readonly clock?: LinkClock;
   readonly versions?: VersionRange;
   readonly receiveInto?: ReceiveInto | undefined;
+  /** When what one turn sends leaves; left out: at the end of each callback. */
+  readonly atTurnEnd?: (then: () => void) => void;
 }
 
 export type ListenResult =
@@ -438,8 +440,8 @@ export class PeerLink {
   }
 
   #adopt(socket: (receiver: Receiver) => Socket): LinkConnection {
-    const closeTimeoutMs = this.#options.closeTimeoutMs ?? defaultCloseTimeoutMs;
-    const connection = new LinkConnection({ socket, clock: this.#clock, closeTimeoutMs });
+    const { closeTimeoutMs = defaultCloseTimeoutMs, atTurnEnd } = this.#options;
+    const connection = new LinkConnection({ socket, clock: this.#clock, closeTimeoutMs, atTurnEnd });
     this.#connections.add(connection);
     void connection.closed.then(() => this.#connections.delete(connection));
     return connection;

@@ -77,9 +77,9 @@ function time(ms: number): { measured: string; bound: string; met: boolean } {
 }
 
 function memory(pid: number): { measured: string; bound: string; met: boolean } {
-  const { nowBytes, mostBytes, anonymousBytes } = memoryOf(pid);
+  const { nowBytes, mostBytes, anonymousBytes, proportionalBytes } = memoryOf(pid);
   return {
-    measured: `${mebibytes(nowBytes)} (its own ${mebibytes(anonymousBytes)}; at most ${mebibytes(mostBytes)})`,
+    measured: `${mebibytes(nowBytes)} (its own ${mebibytes(anonymousBytes)}, PSS ${mebibytes(proportionalBytes)}; at most ${mebibytes(mostBytes)})`,
     bound: `< ${mebibytes(memoryBytesMax)}`,
     met: nowBytes < memoryBytesMax,
   };

@@ -157,6 +157,21 @@ test('all packets of one turn leave together, in order, without a flush being as
   }
 });
 
+test('what several callbacks send leaves when its owner says that the turn is over', async (t) => {
+  let end = (): void => undefined;
+  const atTurnEnd = (then: () => void): void => void (end = then);
+  const pair = await startPair(t, { alpha: { atTurnEnd } });
+  const session = await connectPair(pair);
+  const { link } = pair.alpha;
+  link.send(session.alpha, { kind: 'written', seq: 0 }, null);
+  await new Promise((resolve) => setImmediate(resolve));
+  link.send(session.alpha, { kind: 'written', seq: 1 }, null);
+  t.is(link.bufferedBytes, 2 * 40);
+  end();
+  for (const seq of [0, 1])
+    t.deepEqual((await pair.beta.seen.expect('packet')).packet, { kind: 'written', seq });
+});
+
 test('what is sent from within onPacket leaves as well', async (t) => {
   const pair = await startPair(t);
   const session = await connectPair(pair);
