@@ -11,6 +11,7 @@ import { Supervisor } from './data-plane/supervisor.ts';
 import { formatEndpoint, isLoopback } from './endpoint.ts';
 import { ApiError } from './errors.ts';
 import { giveBackRegularly } from './malloc.ts';
+import { endWithoutWaiting } from './end-without-waiting.ts';
 import { registerNode } from './node-registry.ts';
 import { ResourceCatalog } from './resource-catalog.ts';
 import { StartError } from './start-error.ts';
@@ -26,6 +27,7 @@ const apiGraceMs = 1_000;
 export async function serve(config: Config, version: string): Promise<void> {
   // Everything made from here on is this user's alone: data, metadata, sockets, token.
   process.umask(0o077);
+  endWithoutWaiting();
   const log = createLogger(config);
   const directory = openDataDirectory(config.dataDirectory, config.name);
   const plane = new Supervisor({

@@ -90,3 +90,17 @@ test.serial(
     await mirror.assertWhole(beta);
   },
 );
+
+test.serial('a node whose disk answers no more leaves all the same', async (t) => {
+  const mirror = await startMirror(t);
+  const { alpha, beta } = mirror;
+  await alpha.order('promote');
+  const client = await mirror.attach(alpha);
+  await client.write(0, Buffer.alloc(4096, 1));
+  const { begun } = await mirror.stallReads(alpha);
+  const read = t.throwsAsync(client.read(0, 4096));
+  await begun;
+  t.not(await alpha.node.stop(), null);
+  await read;
+  await beta.waitFor(isConnection('Connecting'), 'alpha gone');
+});

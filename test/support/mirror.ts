@@ -2,7 +2,9 @@
  * A pair of real nodes with a load on it, and what has to hold whatever was done to them: every acknowledged write is
  * there, both backing files are the same, and a resync copied what the replicas may have differed in, not more.
  */
-import { existsSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { closeSync, constants, existsSync, openSync, rmSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { Compile } from 'typebox/compile';
@@ -61,6 +63,8 @@ export interface Mirror {
   breakDisk(peer: NodePeer, kind: 'failWrites' | 'failReads' | 'failFlush'): void;
   /** While it is there, these bytes of the node's backing device cannot be read until they are written again. */
   breakSector(peer: NodePeer, offset: number, length: number): void;
+  /** Reads of the backing device hang for good. `begun` resolves when the first one does. */
+  stallReads(peer: NodePeer): Promise<{ readonly begun: Promise<void> }>;
   mendDisk(peer: NodePeer): void;
   /** Waits until both copies are good, then holds them against the load and against each other. */
   assertWhole(primary: NodePeer): Promise<void>;
@@ -104,6 +108,19 @@ export async function startMirror(t: ExecutionContext, options: MirrorOptions = 
     breakDisk: (peer, kind) => writeFileSync(faultFileOf(peer), JSON.stringify({ [kind]: true })),
     breakSector: (peer, offset, length) =>
       writeFileSync(faultFileOf(peer), JSON.stringify({ badSector: { offset, length } })),
+    stallReads: async (peer) => {
+      const fifo = `${faultFileOf(peer)}-fifo`;
+      spawnSync('mkfifo', [fifo]);
+      const { backing } = await peer.status();
+      writeFileSync(faultFileOf(peer), JSON.stringify({ stall: { backing: backing.path, fifo } }));
+      // Opening it to write waits for whoever opens it to read, or for the end of the test.
+      const opened = open(fifo, 'w');
+      t.teardown(async () => {
+        closeSync(openSync(fifo, constants.O_RDWR));
+        await (await opened).close();
+      });
+      return { begun: opened.then(() => undefined) };
+    },
     mendDisk: (peer) => rmSync(faultFileOf(peer), { force: !existsSync(faultFileOf(peer)) }),
     assertWhole: async (primary) => {
       await pair.mirroring();
