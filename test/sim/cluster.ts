@@ -116,8 +116,7 @@ export class Cluster {
         onSend: (which, packet) => this.#onSend(which, packet),
         incoming: (which, packet) => this.#incoming(which, packet),
         onDeath: (which, how) => (how === 'kill' ? this.kill(which) : this.powerCut(which)),
-        onDiscarded: () => this.discard(),
-        onVerified: (which, decision) => this.#onVerified(which, decision),
+        onDecided: (which, decision) => this.#onDecided(which, decision),
       });
     };
     this.nodes = [makeNode('alpha', 'beta', 0), makeNode('beta', 'alpha', 1)];
@@ -268,6 +267,15 @@ export class Cluster {
   }
 
   /** Verify finds what a disk has put in the wrong place, and nothing else ever. */
+  #onDecided(node: SimNode, decision: Decision): void {
+    const { kind, rule, result } = decision;
+    // By policy: what only one of them has is given up.
+    if (/^after-sb-.pri-discard/.test(rule)) this.discard();
+    if (kind === 'verify') this.#onVerified(node, decision);
+    if (kind === 'resync' && rule === 'finished' && result === 'this node is UpToDate')
+      this.generations.onComplete(node);
+  }
+
   #onVerified(node: SimNode, { inputs, result }: Decision): void {
     const count = Number(inputs['differingBlocks']);
     this.verified = count;

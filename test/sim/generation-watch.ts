@@ -57,6 +57,11 @@ export class GenerationWatch {
     );
   }
 
+  /** The target of a resync has all that the other one held alone until then. */
+  onComplete(target: SimNode): void {
+    for (const [generation, copy] of this.#alone) if (copy !== target) this.#alone.delete(generation);
+  }
+
   /** What one of them has acknowledged may be given up: an operator has been asked, or has decided. */
   forgive(): void {
     this.#latest.clear();

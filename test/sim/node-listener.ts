@@ -17,10 +17,7 @@ export type RequestEnd = { readonly outcome: ClientOutcome | 'gone'; readonly se
 
 export interface NodeListener {
   onServe(node: SimNode, serve: boolean): void;
-  /** By policy: what only one of them has is given up. */
-  onDiscarded(): void;
-  /** A comparison of both copies has ended. */
-  onVerified(node: SimNode, decision: Decision): void;
+  onDecided(node: SimNode, decision: Decision): void;
   /** A write is acknowledged, whether or not the client that asked for it still listens. */
   onAcknowledged(node: SimNode, request: ClientRequest): void;
   onSend(node: SimNode, packet: Packet): void;

@@ -431,9 +431,7 @@ export class SimNode implements Host {
       case 'serveClients':
         return this.#serve(effect.serve);
       case 'decided':
-        if (/^after-sb-.pri-discard/.test(effect.decision.rule)) this.#listener.onDiscarded();
-        if (effect.decision.kind === 'verify') this.#listener.onVerified(this, effect.decision);
-        return;
+        return this.#listener.onDecided(this, effect.decision);
       case 'closeDisk':
       case 'statusChanged':
       case 'log':
