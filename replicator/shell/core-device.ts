@@ -18,6 +18,7 @@ import { threadBusyPoll } from './busy-poll.ts';
 import { LatencySampler } from './latency-sampler.ts';
 import { BlockDigests } from './block-digests.ts';
 import type { LocalIo } from './local-io.ts';
+import type { SendBacklog } from './send-backlog.ts';
 
 type Completion = (error: DeviceError | null, data: Uint8Array | null, payloadFree: boolean) => void;
 
@@ -25,12 +26,14 @@ export class CoreDevice implements BlockDevice {
   readonly #core: Core;
   readonly #io: LocalIo;
   readonly #post: (event: Event) => void;
+  readonly #backlog: SendBacklog;
   readonly #waiting = new IdMap<Completion>();
   readonly #latency = new LatencySampler(() => performance.now());
   #nextId = 1;
 
-  constructor(core: Core, io: LocalIo, post: (event: Event) => void) {
+  constructor(core: Core, io: LocalIo, post: (event: Event) => void, backlog: SendBacklog) {
     this.#core = core;
+    this.#backlog = backlog;
     this.#io = io;
     this.#post = post;
   }
@@ -49,7 +52,10 @@ export class CoreDevice implements BlockDevice {
   }
 
   write(offset: number, data: Uint8Array, options: WriteOptions, done: WriteDone): void {
-    const id = this.#wait('write', (error, _data, dataFree) => done(error, dataFree));
+    const id = this.#wait('write', (error, _data, dataFree) => {
+      if (this.#core.options.protocol !== 'A') done(error, dataFree);
+      else this.#backlog.answer(() => done(error, dataFree));
+    });
     this.#post({ kind: 'clientWrite', id, offset, length: data.byteLength, payload: data, fua: options.fua });
   }
 

@@ -23,6 +23,7 @@ import { LocalIo } from './local-io.ts';
 import { PeerLink } from './link.ts';
 import type { MetadataStore } from './metadata-store.ts';
 import { openMetadata } from './metadata-store.ts';
+import { SendBacklog } from './send-backlog.ts';
 import { Turn } from './turn.ts';
 import type { OpenResult, ResourceNode, ResourceNodeHooks, ResourceNodeOptions } from './resource-node.ts';
 
@@ -146,6 +147,7 @@ class Driver implements ResourceNode {
   /** The core is to be told that the turn has ended, and has not been yet. */
   #turnEnd: NodeJS.Immediate | null = null;
   readonly #turn = new Turn();
+  readonly #backlog = new SendBacklog(() => this.#link?.bufferedBytes ?? 0);
   /** Writes of this turn that wait until its packets are on their way: the peer then works at the same time. */
   #localWrites: LocalWrite[] = [];
   #nextCommand = 1;
@@ -173,7 +175,7 @@ class Driver implements ResourceNode {
         if (this.#core.role === 'Secondary') this.#link?.recycle(data);
       },
     );
-    this.device = new CoreDevice(this.#core, this.#io, (event) => this.#post(event));
+    this.device = new CoreDevice(this.#core, this.#io, (event) => this.#post(event), this.#backlog);
     this.#link = options.replication === null ? null : this.#createLink(options.replication);
   }
 
@@ -193,12 +195,16 @@ class Driver implements ResourceNode {
       atTurnEnd: (then) => this.#turn.atEnd(then),
       hooks: {
         onLinkUp: (session) => this.#post({ kind: 'linkUp', session }),
-        onLinkDown: (session, why, detail) => this.#post({ kind: 'linkDown', session, why, detail }),
+        onLinkDown: (session, why, detail) => {
+          this.#post({ kind: 'linkDown', session, why, detail });
+          this.#backlog.release();
+        },
         onLinkRefused: (detail) => this.#post({ kind: 'linkRefused', detail }),
         onPacket: (session, packet, payload) => {
           threadBusyPoll.onArrival();
           this.#post({ kind: 'packet', session, packet, payload });
         },
+        onDrain: () => this.#backlog.release(),
         arePayloadsSettled: () => this.#core.peerWrites.size === 0 && this.#core.inbound.size === 0,
       },
     });
@@ -229,6 +235,8 @@ class Driver implements ResourceNode {
 
   #tick(): void {
     this.#post({ kind: 'tick', nowMs: performance.now(), clientLatency: this.device.takeLatency() });
+    // Also when a session was closed from here, or its socket had never been full.
+    this.#backlog.release();
   }
 
   status(): ReturnType<Core['status']> {

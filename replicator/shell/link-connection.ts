@@ -46,6 +46,7 @@ export class LinkConnection implements HandshakeConnection {
   readonly #options: LinkConnectionOptions;
   readonly #decoder = new FrameDecoder({ bounds: new Map(), deliver: () => undefined });
   #onEnded: (why: LinkDownReason, detail: string) => void = () => undefined;
+  #onDrain: () => void = () => undefined;
   #ended = false;
   #feeding = false;
   #receiveBuffer: Buffer | null = null;
@@ -67,6 +68,9 @@ export class LinkConnection implements HandshakeConnection {
     this.#socket = typeof options.socket === 'function' ? options.socket(receiver) : options.socket;
     this.closed = new Promise((resolve) => this.#socket.once('close', () => resolve()));
     this.#socket.on('data', (chunk: Buffer) => this.#feed(chunk));
+    this.#socket.on('drain', () => {
+      if (!this.#ended) this.#onDrain();
+    });
     this.#socket.on('end', () => this.#end('BrokenPipe', this.#endDetail()));
     this.#socket.on('error', (error) => this.#end('NetworkFailure', error.message));
     this.#socket.on('close', () => this.#end('NetworkFailure', 'the connection was closed'));
@@ -111,6 +115,11 @@ export class LinkConnection implements HandshakeConnection {
   /** Called once, unless this side ends the connection itself by `close` or `destroy`. */
   onEnded(ended: (why: LinkDownReason, detail: string) => void): void {
     this.#onEnded = ended;
+  }
+
+  /** Called when all that was buffered, after the socket had been full, is with the network. */
+  onDrain(drained: () => void): void {
+    this.#onDrain = drained;
   }
 
   /** Send all that was encoded so far, in one system call where the network takes it. */

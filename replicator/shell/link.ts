@@ -48,6 +48,8 @@ export interface PeerLinkHooks {
   onPacket(session: number, packet: Packet, payload: Uint8Array | null): void;
   /** Whether the payloads of all `write` packets so far have been dealt with. */
   arePayloadsSettled(): boolean;
+  /** What `bufferedBytes` counted has been taken by the network, after it had not been for a while. */
+  onDrain(): void;
 }
 
 export interface PeerLinkOptions {
@@ -431,6 +433,7 @@ export class PeerLink {
         hooks.onPacket(number, packet, payload);
       }),
     );
+    connection.onDrain(() => hooks.onDrain());
     connection.onEnded((why, detail) => {
       this.#session = null;
       this.#redial(session);

@@ -86,6 +86,7 @@ test.serial(
         onLinkRefused: () => undefined,
         onPacket: () => undefined,
         arePayloadsSettled: () => false,
+        onDrain: () => undefined,
       },
     });
     t.teardown(() => stranger.stop());

@@ -38,6 +38,7 @@ export class LinkRecorder {
         payload: payload === null ? null : Buffer.from(payload).toString('latin1'),
       }),
     arePayloadsSettled: () => false,
+    onDrain: () => undefined,
   };
 
   /** The next event, whatever it is. */

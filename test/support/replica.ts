@@ -1,6 +1,7 @@
 /** A replica of a pair in this process, real but for the server around it, and what is written to it. */
 import { join } from 'node:path';
 import { defaultCoreOptions } from '../../replicator/core/options.ts';
+import type { CoreOptions } from '../../replicator/core/options.ts';
 import type { CoreStatus } from '../../replicator/core/status.ts';
 import { extentBytes } from '../../replicator/core/vocabulary.ts';
 import { openResourceNode } from '../../replicator/shell/driver.ts';
@@ -19,6 +20,7 @@ export interface ReplicaPlace {
   /** On the loopback address; 0 lets the system choose. */
   readonly port: number;
   readonly peerPort: number;
+  readonly core?: Partial<CoreOptions>;
 }
 
 export interface Replica {
@@ -53,6 +55,7 @@ export async function startReplica(place: ReplicaPlace): Promise<Replica> {
         peerName: place.peerName,
         sizeBytes,
         activityLogExtents: 7,
+        ...place.core,
       },
       backing: { path: backingPath, create: true },
       metadataPath: join(place.directory, 'metadata.db'),

@@ -12,6 +12,7 @@ interface Pair {
   readonly client: Socket;
   readonly target: Socket;
   readonly frozen: Set<Direction>;
+  readonly held: Set<Direction>;
 }
 
 interface Waiter {
@@ -97,9 +98,24 @@ export class TcpProxy {
       for (const pair of this.#pairs) {
         pair.frozen.add(direction);
         // A paused source would stay paused, and its bytes pile up at the sender instead of being lost.
-        (direction === 'toTarget' ? pair.client : pair.target).resume();
+        sourceOf(pair, direction).resume();
       }
       if (options.includeNew === true) this.#frozenNew.add(direction);
+    }
+  }
+
+  /** A receiver that takes nothing: the bytes of present connections pile up at the sender, until `letGo`. */
+  hold(direction: Direction): void {
+    for (const pair of this.#pairs) {
+      pair.held.add(direction);
+      sourceOf(pair, direction).pause();
+    }
+  }
+
+  letGo(direction: Direction): void {
+    for (const pair of this.#pairs) {
+      pair.held.delete(direction);
+      sourceOf(pair, direction).resume();
     }
   }
 
@@ -143,7 +159,7 @@ export class TcpProxy {
       noDelay: true,
     });
     this.#track(target);
-    const pair: Pair = { client, target, frozen: new Set(this.#frozenNew) };
+    const pair: Pair = { client, target, frozen: new Set(this.#frozenNew), held: new Set() };
     this.#pairs.add(pair);
     target.once('connect', () => {
       this.#accepted += 1;
@@ -159,7 +175,9 @@ export class TcpProxy {
       this.#damage(direction, chunk);
       if (!to.write(chunk)) {
         from.pause();
-        to.once('drain', () => from.resume());
+        to.once('drain', () => {
+          if (!pair.held.has(direction)) from.resume();
+        });
       }
       this.#bytes[direction] += chunk.length;
       this.#changed();
@@ -210,4 +228,8 @@ export class TcpProxy {
 function reset(socket: Socket): void {
   if (socket.writableEnded) socket.destroy();
   else socket.resetAndDestroy();
+}
+
+function sourceOf(pair: Pair, direction: Direction): Socket {
+  return direction === 'toTarget' ? pair.client : pair.target;
 }
