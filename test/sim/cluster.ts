@@ -209,7 +209,8 @@ export class Cluster {
     // What was given up before both were complete again is forgotten before anything new happens.
     this.settle();
     const wasHealthy = this.isHealthy;
-    if (wasHealthy) this.#faults = [];
+    // A cut that neither of them has noticed yet, though all looks well, is not over.
+    if (wasHealthy && !this.network.isImpaired) this.#faults = [];
     // What one machine had in its cache is gone, and nobody may have noticed yet when the other one's copy goes too.
     const caches: readonly Fault[] = ['power', 'disk'];
     if (this.#faults.some((earlier) => earlier.node !== node && caches.includes(earlier.fault))) {
