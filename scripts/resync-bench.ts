@@ -6,6 +6,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { connectNbd } from '../nbd/client.ts';
 import { BenchPair, type Usage } from './resync-bench/bench-pair.ts';
@@ -77,6 +78,7 @@ async function sequential(): Promise<void> {
 }
 
 async function full(): Promise<void> {
+  await clientsIdle();
   const usage = await pair.using(invalidate);
   print('full resync', size, usage, await requests(size));
 }
@@ -98,6 +100,7 @@ async function scatteredMarks(): Promise<void> {
   await client.flush();
   await client.disconnect();
   await pair.policies({ checksumResync: 'never' });
+  await clientsIdle();
   const usage = await pair.using(async () => {
     await pair.ask('beta', 'POST', '/connect');
     await pair.until('beta', ({ peers }) => peers[0]?.connection === 'Connected');
@@ -109,6 +112,7 @@ async function scatteredMarks(): Promise<void> {
 
 async function checksum(): Promise<void> {
   await pair.policies({ checksumResync: 'always' });
+  await clientsIdle();
   const usage = await pair.using(invalidate);
   await pair.policies({ checksumResync: 'after-crash' });
   print('checksum resync of equal copies', size, usage, await requests(size));
@@ -166,6 +170,11 @@ async function beside(): Promise<void> {
 function client(queue: number): Promise<Written> {
   const work = { rw: 'randwrite', bs: '4k', iodepth: queue, size: `${Math.min(512, size)}M` };
   return fio(pair.uri, { ...work, time_based: 1, ramp_time: 3, runtime: values.seconds });
+}
+
+/** A resync stands back for clients that were there a moment ago (two seconds); these rows are of one that has all to itself. */
+async function clientsIdle(): Promise<void> {
+  await setTimeout(3_000);
 }
 
 async function invalidate(): Promise<void> {
