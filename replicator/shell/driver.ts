@@ -291,6 +291,8 @@ class Driver implements ResourceNode {
       resolve(refuse('shutting-down', 'this resource is stopping', 'start it again'));
     this.#commands.clear();
     await this.#link?.stop();
+    // Nobody takes anything any more, and no tick comes: the front waits for every answer before it closes.
+    this.#backlog.release();
     await this.#io.close();
     await this.#metadata.close();
   }

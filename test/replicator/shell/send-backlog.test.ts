@@ -30,7 +30,7 @@ test('answers wait in their order while more than 8 MiB have not been taken, and
   t.deepEqual(given, [1, 2, 3, 4]);
 });
 
-for (const end of ['takes it all after all', 'is cut off'] as const) {
+for (const end of ['takes it all after all', 'is cut off', 'is left by a stop'] as const) {
   test(`protocol A: a peer that takes nothing holds up the answers of the writer until it ${end}`, async (t) => {
     // Nobody is to lose patience with the other.
     const hour = 3_600_000;
@@ -95,7 +95,8 @@ for (const end of ['takes it all after all', 'is cut off'] as const) {
     await nextTurn();
     t.true(answered < count, 'all of them are on the disk here, and what was answered is bounded');
     if (end === 'is cut off') proxy.cut();
-    else proxy.letGo('toTarget');
+    else if (end === 'takes it all after all') proxy.letGo('toTarget');
+    else await alpha.node.stop();
     await Promise.all(writes);
     t.is(answered, count);
   });
