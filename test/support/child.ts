@@ -11,8 +11,8 @@ export interface TestChild {
   readonly lines: AsyncIterator<string>;
   /** One line to its standard input; lost when the process is gone. */
   say(line: string): void;
-  /** Resolves when the process is gone. */
-  readonly exited: Promise<void>;
+  /** Resolves when the process is gone, with the signal that ended it; null when it ended by itself. */
+  readonly exited: Promise<NodeJS.Signals | null>;
   /** SIGKILL; resolves when the process is gone. */
   kill(): Promise<void>;
 }
@@ -29,7 +29,7 @@ export function startChild(
     { stdio: ['pipe', 'pipe', 'inherit'], env: { ...process.env, ...env } },
   );
   if (child.pid === undefined) throw new Error(`cannot start ${script.pathname}`);
-  const exited = once(child, 'exit').then(() => undefined);
+  const exited = once(child, 'exit').then(() => child.signalCode);
   const kill = async (): Promise<void> => {
     child.kill('SIGKILL');
     await exited;
