@@ -9,6 +9,7 @@
  */
 import { close, fstat, ftruncate } from 'node:fs';
 import type { Stats } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import type { AllocationExtent } from '../../nbd/block-device.ts';
 import { allocationExtents, isHoleWalk } from './allocation-map.ts';
 import type { SeekQuestion, SeekWalk } from './allocation-map.ts';
@@ -21,8 +22,11 @@ import { PoolShare } from './pool-share.ts';
 import { QuickPath, defaultQuickPath } from './quick-path.ts';
 import { ReadBuffers } from './read-buffers.ts';
 
-/** Larger ones go to the thread pool at once. Bytes. */
-const quickWriteBytesMax = 128 * 1024;
+/**
+ * Larger ones go to the thread pool at once. Bytes. A long write into the page cache is worth a processor of its own where
+ * there is one to spare; on two, which a client or the peer need as well, waking a thread of the pool costs more than it brings.
+ */
+const quickWriteBytesMax = (availableParallelism() > 2 ? 128 : 1024) * 1024;
 const quickReadBytesMax = 256 * 1024;
 const quickAllocationBytesMax = 1024 * 1024;
 /** Zeroes are written in pieces of this size where the file system can do no better. */
