@@ -36,6 +36,7 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '4' },
     minutes: { type: 'string', default: '2' },
     dir: { type: 'string', default: tmpdir() },
+    memory: { type: 'string', default: '/dev/shm' },
   },
 });
 const names = values.only?.split(',') ?? [...measurements.keys()];
@@ -50,9 +51,12 @@ if (unknown !== undefined) {
 const report = new TableReport(values.json);
 for (const name of names) {
   report.say(`-- ${name}`);
-  const directory = mkdtempSync(join(values.dir, `lockstep-growth-`));
+  const [directory = '', memory = ''] = [values.dir, values.memory].map((place) =>
+    mkdtempSync(join(place, 'lockstep-growth-')),
+  );
   const run: Measurement = {
     directory,
+    memory,
     report,
     seconds: Number(values.seconds),
     minutes: Number(values.minutes),
@@ -65,7 +69,7 @@ for (const name of names) {
     throw error;
   } finally {
     await Promise.all(run.nodes.map((node) => node.kill9()));
-    rmSync(directory, { recursive: true, force: true });
+    for (const place of [directory, memory]) rmSync(place, { recursive: true, force: true });
   }
 }
 console.log(values.json ? JSON.stringify(report.rows, null, 2) : report.table());

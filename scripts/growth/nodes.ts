@@ -1,7 +1,8 @@
 /** Real nodes of this checkout for a measurement: one, or a pair that mirrors, under one directory; ended with it. */
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { parseSize } from '../../server/size.ts';
 import { NodeProcess } from '../../test/support/node-process.ts';
 import { freePort } from '../../test/support/ports.ts';
 import { isMirroring } from '../../test/support/status.ts';
@@ -10,6 +11,8 @@ import type { Report } from './report.ts';
 export interface Measurement {
   /** Of its own, removed afterwards. */
   readonly directory: string;
+  /** The same in memory: for the images of devices where software is measured and not the disk. */
+  readonly memory: string;
   readonly report: Report;
   /** How long a row of load takes. */
   readonly seconds: number;
@@ -59,6 +62,8 @@ export interface Mirrored {
 export interface MirrorOptions {
   readonly policies?: Readonly<Record<string, unknown>>;
   readonly protocol?: 'A' | 'B' | 'C';
+  /** Where the images are; left out: with the metadata. */
+  readonly images?: string;
   /** Where the Primary finds its peer instead of at its port, given that port. */
   readonly through?: (port: number) => Promise<number>;
 }
@@ -72,11 +77,15 @@ export async function defineMirrored(
 ): Promise<Mirrored> {
   const ports = { alpha: await freePort(), beta: await freePort() };
   const through = options.through ?? ((port: number) => Promise.resolve(port));
-  const body = (own: number, peer: string, peerPort: number): unknown => ({
+  const { images } = options;
+  if (images !== undefined)
+    for (const name of ['alpha', 'beta']) makeImage(imageOf(images, name, resource), size);
+  const body = (own: 'alpha' | 'beta', peer: 'alpha' | 'beta', peerPort: number): unknown => ({
     size,
+    ...(images === undefined ? {} : { backing: { path: imageOf(images, own, resource) } }),
     nbd: {},
     replication: {
-      listen: `127.0.0.1:${own}`,
+      listen: `127.0.0.1:${ports[own]}`,
       secret: 'only for measurements',
       protocol: options.protocol ?? 'C',
     },
@@ -84,8 +93,8 @@ export async function defineMirrored(
     ...(options.policies === undefined ? {} : { policies: options.policies }),
   });
   await Promise.all([
-    alpha.call('PUT', `/v1/resources/${resource}`, body(ports.alpha, 'beta', await through(ports.beta))),
-    beta.call('PUT', `/v1/resources/${resource}`, body(ports.beta, 'alpha', await through(ports.alpha))),
+    alpha.call('PUT', `/v1/resources/${resource}`, body('alpha', 'beta', await through(ports.beta))),
+    beta.call('PUT', `/v1/resources/${resource}`, body('beta', 'alpha', await through(ports.alpha))),
   ]);
   await Promise.all([
     alpha.waitFor(resource, isMirroring, 'mirroring'),
@@ -93,6 +102,18 @@ export async function defineMirrored(
   ]);
   await alpha.call('POST', `/v1/resources/${resource}/promote`);
   return { primary: alpha, secondary: beta, resource };
+}
+
+function imageOf(directory: string, node: string, resource: string): string {
+  return join(directory, `${node}-${resource}.img`);
+}
+
+/** Nothing but a hole. */
+function makeImage(path: string, size: string): void {
+  const parsed = parseSize(size);
+  if (!parsed.ok) throw new Error(parsed.problem);
+  writeFileSync(path, '');
+  truncateSync(path, parsed.sizeBytes);
 }
 
 export async function startPair(run: Measurement): Promise<readonly [NodeProcess, NodeProcess]> {
