@@ -1,12 +1,14 @@
 /**
  * `npm run growth`: what size, number and time cost, measured on real nodes of this checkout, each figure held against its
- * bound. `--only NAME` (several, with commas) runs a part; `--json` prints the rows for programs. Machines are noisy: a figure
+ * bound. `--only NAME` (several, with commas) runs a part; `--json` prints the rows for programs; `--publish` puts those of a whole
+ * run into docs/performance.md. Machines are noisy: a figure
  * near its bound wants a second run. Ends with 1 when a bound is not met.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { publishText } from './bench/report.ts';
 import { activityLog } from './growth/activity-log.ts';
 import { apiLatency } from './growth/api-latency.ts';
 import { coldReads } from './growth/cold-reads.ts';
@@ -33,6 +35,7 @@ const { values } = parseArgs({
   options: {
     only: { type: 'string' },
     json: { type: 'boolean', default: false },
+    publish: { type: 'boolean', default: false },
     seconds: { type: 'string', default: '4' },
     minutes: { type: 'string', default: '2' },
     dir: { type: 'string', default: tmpdir() },
@@ -45,6 +48,11 @@ if (unknown !== undefined) {
   process.stderr.write(
     `growth: no measurement "${unknown}"; there are ${[...measurements.keys()].join(', ')}\n`,
   );
+  process.exit(2);
+}
+
+if (values.publish && values.only !== undefined) {
+  process.stderr.write('growth: what is published is a whole run; leave --only out\n');
   process.exit(2);
 }
 
@@ -73,4 +81,5 @@ for (const name of names) {
   }
 }
 console.log(values.json ? JSON.stringify(report.rows, null, 2) : report.table());
+if (values.publish) console.log(`written: ${publishText('growth', report.markdown())}`);
 process.exitCode = report.isMet ? 0 : 1;

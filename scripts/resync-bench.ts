@@ -1,7 +1,8 @@
 /**
  * `npm run resync-bench`: what resync and verify of a pair give on this machine, beside its mirrored sequential writes: full,
  * scattered, sparse and checksum resyncs, a verify, and a client's latency without and beside a resync. Processor time counts
- * both nodes; machines are noisy, so compare within one run. `--only full,scattered` runs some of the rows.
+ * both nodes; machines are noisy, so compare within one run. `--only full,scattered` runs some of the rows; `--publish` puts those of
+ * a whole run into docs/performance.md.
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -9,6 +10,7 @@ import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { connectNbd } from '../nbd/client.ts';
+import { publishText } from './bench/report.ts';
 import { BenchPair, type Usage } from './resync-bench/bench-pair.ts';
 import { fio, type Written } from './resync-bench/fio.ts';
 
@@ -24,9 +26,14 @@ const { values } = parseArgs({
     scattered: { type: 'string', default: '512' },
     seconds: { type: 'string', default: '3' },
     rounds: { type: 'string', default: '3' },
-    only: { type: 'string', default: 'sequential,full,scattered,checksum,verify,beside,sparse' },
+    only: { type: 'string' },
+    publish: { type: 'boolean', default: false },
   },
 });
+if (values.publish && values.only !== undefined) {
+  console.error('resync-bench: what is published is a whole run; leave --only out');
+  process.exit(2);
+}
 const size = Number(values.mebibytes);
 const scattered = Number(values.scattered);
 
@@ -38,6 +45,7 @@ const pair = await BenchPair.start(directory, `${size}MiB`, Number(values.ports)
   },
 );
 let mirrored = 0;
+const said: string[] = [];
 const rows: Readonly<Record<string, () => Promise<void>>> = {
   sequential,
   full,
@@ -48,12 +56,15 @@ const rows: Readonly<Record<string, () => Promise<void>>> = {
   sparse,
 };
 try {
-  console.log(`pair on loopback, ${size} MiB, data under ${values.dir}`);
+  say(`pair on loopback, ${size} MiB, data under ${values.dir}`);
   await fill();
-  for (const name of values.only.split(',')) {
+  for (const name of values.only?.split(',') ?? Object.keys(rows)) {
     const row = rows[name];
     if (row === undefined) throw new Error(`--only: ${name} is none of ${Object.keys(rows).join(', ')}`);
     await row();
+  }
+  if (values.publish) {
+    console.log(`written: ${publishText('resync-bench', said.map((line) => `- ${line}`).join('\n'))}`);
   }
 } catch (error) {
   console.error(error);
@@ -158,7 +169,7 @@ async function beside(): Promise<void> {
       await pair.settled();
     }
     const of = (pick: (round: (typeof rounds)[number]) => number): number => median(rounds.map(pick));
-    console.log(
+    say(
       `4k random writes, queue ${queue}: p99 ${of((r) => r.without.p99Us).toFixed(0)} us, beside a resync ` +
         `${of((r) => r.besides.p99Us).toFixed(0)} us (x ${of((r) => r.besides.p99Us / r.without.p99Us).toFixed(2)}); median x ` +
         `${of((r) => r.besides.medianUs / r.without.medianUs).toFixed(2)}; the resync: ` +
@@ -187,11 +198,16 @@ async function requests(mebibytes: number): Promise<string> {
   return `${(requests / mebibytes).toFixed(2)} requests a MiB`;
 }
 
+function say(line: string): void {
+  said.push(line);
+  console.log(line);
+}
+
 function print(what: string, mebibytes: number, { seconds, cpuSeconds }: Usage, more = ''): void {
   const rate = mebibytes / seconds;
   const share = mirrored > 0 ? ` (${((100 * rate) / mirrored).toFixed(0)} % of mirrored writes)` : '';
   const cpu = ((1000 * cpuSeconds) / mebibytes).toFixed(2);
-  console.log(`${what}: ${rate.toFixed(0)} MiB/s${share}, ${cpu} ms of CPU a MiB${more && `, ${more}`}`);
+  say(`${what}: ${rate.toFixed(0)} MiB/s${share}, ${cpu} ms of CPU a MiB${more && `, ${more}`}`);
 }
 
 function median(values: readonly number[]): number {

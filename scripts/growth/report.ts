@@ -36,8 +36,7 @@ export class TableReport implements Report {
   }
 
   table(): string {
-    const cells = this.rows.map((row) => [row.what, row.measured, row.bound, verdict(row)]);
-    const all = [['what', 'measured', 'bound', ''], ...cells];
+    const all = this.#cells();
     const widths = [0, 1, 2].map((column) => Math.max(...all.map((line) => line[column]?.length ?? 0)));
     return all
       .map((line) =>
@@ -47,6 +46,16 @@ export class TableReport implements Report {
           .trimEnd(),
       )
       .join('\n');
+  }
+
+  markdown(): string {
+    const [head = [], ...body] = this.#cells().map((line) => `| ${line.join(' | ')} |`);
+    return [head, '| --- | --- | --- | --- |', ...body].join('\n');
+  }
+
+  #cells(): string[][] {
+    const cells = this.rows.map((row) => [row.what, row.measured, row.bound, verdict(row)]);
+    return [['what', 'measured', 'bound', ''], ...cells];
   }
 }
 

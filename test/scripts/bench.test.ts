@@ -263,10 +263,10 @@ test('report: machine, versions, who is missing and the commands are in it', (t)
 
 test('report: only what stands between the two marks of the page is replaced, and a page without them is refused', (t) => {
   const page = 'Method.\n<!-- bench: begin -->\nold\n<!-- bench: end -->\nTried.\n';
-  const next = withNewest(page, 'new');
+  const next = withNewest(page, 'bench', 'new');
   t.is(next, 'Method.\n<!-- bench: begin -->\n\nnew\n\n<!-- bench: end -->\nTried.\n');
-  t.is(withNewest(next, 'new'), next);
-  t.throws(() => withNewest('Method.', 'new'), { message: /lacks the lines/ });
+  t.is(withNewest(next, 'bench', 'new'), next);
+  t.throws(() => withNewest('Method.', 'bench', 'new'), { message: /lacks the lines/ });
 });
 
 test('report: a run leaves JSON, chart and page', (t) => {
@@ -279,5 +279,5 @@ test('report: a run leaves JSON, chart and page', (t) => {
 
 test('the page in docs has the place for the newest figures', (t) => {
   const page = readFileSync(join(import.meta.dirname, '../../docs/performance.md'), 'utf8');
-  t.notThrows(() => withNewest(page, 'new'));
+  t.notThrows(() => withNewest(page, 'bench', 'new'));
 });
