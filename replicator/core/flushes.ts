@@ -16,6 +16,8 @@ interface Flush {
   readonly owner: Owner;
   local: 'none' | 'pending' | 'done' | 'lost';
   remote: 'none' | 'pending' | 'done' | 'lost';
+  /** The peer's copy was whole when it was flushed: it has all of what this flush covers, whatever becomes of this disk. */
+  isSafeThere: boolean;
   readonly epoch: number;
   readonly issuedAtMs: number;
   /** Its owner has been told, or it was begun anew. */
@@ -87,6 +89,7 @@ export class Flushes {
       owner,
       local: core.hasDisk ? 'pending' : 'none',
       remote: mirrored ? 'pending' : 'none',
+      isSafeThere: false,
       epoch,
       issuedAtMs: core.out.nowMs,
       ended: false,
@@ -125,6 +128,7 @@ export class Flushes {
     this.#remote.delete(epoch);
     this.#onStable(() => this.#core.epochs.onPeerStable(epoch));
     flush.remote = 'done';
+    flush.isSafeThere = this.#core.isPeerUpToDate;
     this.#settle(flush);
   }
 
@@ -135,6 +139,8 @@ export class Flushes {
       flush.remote = 'lost';
       this.#settle(flush);
     }
+    // One that only the peer's copy has come through waits for that copy now, and not for a record.
+    this.onRecorded();
   }
 
   #onStable(advance: () => void): void {
@@ -160,16 +166,23 @@ export class Flushes {
     }
     const { id } = owner;
     if (core.role !== 'Primary') return this.#answer(id, 'ESHUTDOWN');
-    if (flush.local === 'lost' && flush.remote !== 'done') return this.#answer(id, 'EIO');
-    if (flush.remote === 'lost' && core.diskState !== 'UpToDate') return this.#start(id);
+    if (flush.local === 'lost' && !flush.isSafeThere) return this.#answer(id, 'EIO');
+    if (this.#isOutOfReach(flush)) return this.#start(id);
     this.#answer(id, null);
+  }
+
+  /** The copy that its answer would rest on is not whole, or away. */
+  #isOutOfReach(flush: Flush): boolean {
+    const core = this.#core;
+    if (flush.local === 'lost') return !core.isPeerUpToDate;
+    return flush.remote === 'lost' && core.diskState !== 'UpToDate';
   }
 
   /** Its answer would rest on one copy, and it is not on record yet that the other one lacks what it covers. */
   #mustWait(flush: Flush): boolean {
     const core = this.#core;
-    if (core.role !== 'Primary' || (flush.local === 'lost' && flush.remote !== 'done')) return false;
-    if (flush.remote === 'lost' && core.diskState !== 'UpToDate') return false;
+    if (core.role !== 'Primary' || (flush.local === 'lost' && !flush.isSafeThere)) return false;
+    if (this.#isOutOfReach(flush)) return false;
     if (!core.solo.mustRecord()) return false;
     if (!this.#waitingForRecord.includes(flush)) this.#waitingForRecord.push(flush);
     core.solo.begin();

@@ -265,6 +265,8 @@ export class WritePath {
   /** The peer, or its disk, is gone: what it has not acknowledged it may lack. The blocks are already marked. */
   onPeerLost(): void {
     for (const write of this.#inFlight.values()) this.#loseRemote(write);
+    // One that only the peer's disk has taken waits for that copy now, as long as any request does, and not for a record.
+    this.onRecorded();
   }
 
   #loseRemote(write: ClientWrite): void {
