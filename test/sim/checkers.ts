@@ -40,6 +40,20 @@ export function checkFlush(
   complainUnlessRecorded(cluster, 'acknowledged-flush', node, isMissing, what);
 }
 
+/**
+ * What a flush covered when it was issued is on some disk's stable storage when it is acknowledged. No excuse counts: whatever
+ * has failed meanwhile, the answer would have had to be an error.
+ */
+export function checkKept(cluster: Cluster, node: SimNode, records: readonly WriteRecord[]): void {
+  const { expectations } = cluster;
+  const gone = records.find((record) =>
+    cluster.nodes.every(({ disk }) => !expectations.hasReached(record, disk.stable)),
+  );
+  if (gone === undefined) return;
+  const what = `a flush that covers write ${gone.stamp}, which no disk would keep`;
+  cluster.world.violation('acknowledged-flush', `${node.name} acknowledges ${what}`);
+}
+
 function complainUnlessRecorded(
   cluster: Cluster,
   checker: Checker,

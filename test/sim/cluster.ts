@@ -17,7 +17,7 @@ import type { World } from './world.ts';
 import type { Decision } from '../../replicator/core/decision.ts';
 import type { Superblock } from '../../replicator/core/metadata.ts';
 import type { Packet } from '../../replicator/core/packet.ts';
-import { checkFlush, checkNow, checkWrite } from './checkers.ts';
+import { checkFlush, checkKept, checkNow, checkWrite } from './checkers.ts';
 import type { Coverage } from './coverage.ts';
 
 /** Of the core of one node: what is not the same by nature. */
@@ -134,7 +134,10 @@ export class Cluster {
         checkWrite(this, node, record, issuedAtMs);
         if (fua) checkFlush(this, node, [record], issuedAtMs);
       },
-      onFlushed: (node, records, issuedAtMs) => checkFlush(this, node, records, issuedAtMs),
+      onFlushed: (node, records, issuedAtMs) => {
+        checkKept(this, node, records);
+        checkFlush(this, node, records, issuedAtMs);
+      },
       // Protocol A and B rely on the Primary's own disk: without a whole one, what is acknowledged may be on its way only.
       isPromise: (node) => this.protocol === 'C' || node.status()?.diskState === 'UpToDate',
       onAttached: () => {
