@@ -258,14 +258,29 @@ export class RoleCommands {
     return given;
   }
 
-  /** Without a peer to ask: by force, with a generation of its own from the start, so that the two can be told apart. */
+  /**
+   * Without a peer to ask: by force. Under protocol A and B the lost Primary may have acknowledged what has arrived here and is
+   * not written yet: that comes first, or clients would not find it.
+   */
   #becomeAlone(givenUp: readonly string[], answer: Answer): void {
+    const core = this.#core;
+    this.#step = { kind: 'recording' };
+    if (core.options.protocol === 'C') return this.#recordAlone(givenUp, answer);
+    core.peerWrites.whenApplied(() => {
+      if (core.hasDisk) return this.#recordAlone(givenUp, answer);
+      this.#ended();
+      core.session.introduce();
+      answer(refuse('no-disk', 'the disk here has failed', 'attach it, or connect to the peer'));
+    });
+  }
+
+  /** With a generation of its own from the start, so that the two can be told apart. */
+  #recordAlone(givenUp: readonly string[], answer: Answer): void {
     const core = this.#core;
     const current = core.ids.newGeneration();
     const { superblock } = core.meta;
     const relink = core.connection.conn === 'Connected';
     const wasOlder = this.#isOlderThanShown;
-    this.#step = { kind: 'recording' };
     core.meta.update(
       {
         ...descend(superblock, current, false),

@@ -1,6 +1,6 @@
 /**
  * What comes late: answers of a disk after it has gone, writes that have waited through a change of roles, records that are
- * made while something else is under way. Each of these was found by the simulator.
+ * made while something else is under way.
  */
 import test from 'ava';
 import { LocalDisk } from '../../../replicator/core/local-disk.ts';
@@ -11,6 +11,7 @@ import {
   detach,
   disconnect,
   flushed,
+  inShort,
   mirroring,
   outcome,
   promote,
@@ -148,6 +149,45 @@ test('protocol B: a Secondary that loses its Primary is a survivor once what had
   release();
   pair.settle();
   t.false(pair.metadata('b').superblock.linked);
+});
+
+for (const protocol of ['A', 'B'] as const) {
+  test(`protocol ${protocol}: a Secondary is promoted by force once what had arrived is on its disk, and shows it`, (t) => {
+    const pair = flushed({ core: { protocol } });
+    const release = pair.hold('write', 'b');
+    const write = pair.write('a', 0, 6);
+    pair.settle();
+    t.is(write.outcome, 'ok');
+    pair.crash('a', 'power');
+    pair.settle();
+    const asked = pair.command('b', promoteByForce);
+    pair.settle();
+    t.is(asked.result, null);
+    release();
+    pair.settle();
+    t.true(asked.result?.ok);
+    const read = pair.read('b', 0);
+    pair.settle();
+    t.deepEqual(read.stamps, [6]);
+  });
+}
+
+test('protocol B: a Secondary whose disk fails with what had arrived is not promoted, though by force', (t) => {
+  const pair = flushed({ core: { protocol: 'B' } });
+  const release = pair.hold('write', 'b');
+  pair.write('a', 0, 6);
+  pair.settle();
+  pair.crash('a', 'power');
+  pair.settle();
+  const asked = pair.command('b', promoteByForce);
+  pair.disk('b').failWrites = true;
+  release();
+  pair.settle();
+  t.is(inShort(asked.result), 'no-disk');
+  t.is(pair.status('b').role, 'Secondary');
+  pair.restart('a');
+  pair.settle();
+  t.is(outcome(pair, 'a', promote), 'ok', 'no record stands in the way of the other copy');
 });
 
 test('protocol A: what a Primary without a disk writes twice is written in that order, though the first write waits for its extents (W5)', (t) => {
