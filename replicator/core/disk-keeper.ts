@@ -94,8 +94,12 @@ export class DiskKeeper {
       (connection.phase.kind === 'syncSource' || connection.phase.kind === 'syncTarget');
     // Nobody goes on without this disk when the peer has no good one: then its data is not outdated by being out.
     // One that was not whole is no better for having been away.
-    const recorded = core.meta.superblock.disk;
-    const disk = core.isPeerUpToDate && recorded !== 'Inconsistent' ? 'Outdated' : recorded;
+    const { disk: recorded, peerExcluded } = core.meta.superblock;
+    // A Primary's disk that has failed may lack what it and a peer that is away have both acknowledged. Without a record
+    // of this copy alone nothing else was, so that peer lacks nothing.
+    const isLostPeerWhole = core.session.lostWholePeer && !peerExcluded;
+    const lacks = state === 'Failed' && core.role === 'Primary' && isLostPeerWhole;
+    const disk = (core.isPeerUpToDate || lacks) && recorded !== 'Inconsistent' ? 'Outdated' : recorded;
     if (state === 'Failed' && core.role === 'Primary' && !core.isPeerUpToDate)
       core.flushes.onOnlyCopyFailed();
     core.diskState = state;

@@ -43,7 +43,8 @@ export class Session {
    * whole: under protocol A and B, or in its cache, it may have had more. It has noticed no loss then, whatever comes.
    */
   #keptAll = false;
-
+  /** The peer was lost with a whole copy, of which nothing worse has been heard since. */
+  lostWholePeer = false;
   #started = false;
 
   constructor(core: Core) {
@@ -172,6 +173,7 @@ export class Session {
     core.out.decide('handshake', rule, discard ?? describeVerdict(verdict), handshakeInputs(self, peer));
     connection.peer = { role: peer.role, disk: peer.disk };
     connection.peerCurrent = peer.current;
+    this.lostWholePeer &&= peer.current === self.current && ['Consistent', 'UpToDate'].includes(peer.disk);
     core.changed();
     this.#follow(connection, rule, verdict, self, peer);
   }
@@ -307,6 +309,7 @@ export class Session {
     const { connection } = core;
     assert(connection.conn === 'Connected', 'a decision without a session');
     const { session } = connection;
+    this.lostWholePeer &&= next.kind !== 'syncSource';
     connection.phase = {
       kind: 'confirming',
       sinceMs: core.out.nowMs,
@@ -338,6 +341,7 @@ export class Session {
     if (phase.kind !== 'confirming' || !phase.recorded || !phase.peerReady) return;
     const core = this.#core;
     connection.phase = phase.next;
+    this.lostWholePeer = false;
     // A target is Inconsistent on record until it is.
     if (phase.next.kind !== 'idle') this.#keptAll = true;
     if (phase.next.kind === 'established') core.onInSync();
@@ -516,6 +520,8 @@ export class Session {
       this.#end(why, detail);
     }
     core.connection = { conn: 'StandAlone', because };
+    // It may have been told that its copy does not count.
+    this.lostWholePeer = false;
     core.changed();
     core.releaseHeld();
   }
@@ -527,6 +533,7 @@ export class Session {
     const { phase, peer } = connection;
     const sync = phase.kind === 'syncSource' || phase.kind === 'syncTarget' ? phase.sync : null;
     const wasReplicating = isReplicating(phase);
+    if (!isNegotiating(phase)) this.lostWholePeer = wasReplicating && peer.disk === 'UpToDate';
     core.connection = { conn: 'Connecting', after: why };
     core.inbound.onSessionEnded();
     core.peerWrites.onSessionEnded();

@@ -561,3 +561,18 @@ test('a flush that only a lost peer has carried out is carried out again when th
   t.is(flush.outcome, 'ok');
   t.deepEqual(pair.disk('b').stable[0], 1);
 });
+test('a Primary whose flush fails while its peer is away gives way to that peer, which has all that was acknowledged', (t) => {
+  const pair = mirroring();
+  pair.cutLink();
+  pair.disk('a').failFlushes = true;
+  pair.settle();
+  t.is(pair.status('a').diskState, 'Failed');
+  pair.disk('a').losePower();
+  pair.disk('a').repair();
+  t.is(outcome(pair, 'a', attach), 'ok');
+  pair.healLink();
+  pair.settle();
+  t.deepEqual(pair.lostBlocks('b'), []);
+  t.is(summary(pair, 'a'), mirroringPrimary);
+  t.deepEqual(pair.lostBlocks('a'), []);
+});
