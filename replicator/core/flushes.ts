@@ -65,6 +65,12 @@ export class Flushes {
     this.#lostWrites = true;
   }
 
+  /** The same of the peer's disk, when this one is not whole: what fails is not asked once more as if nothing had been. */
+  onPeerDiskFailed(): void {
+    const { role, diskState } = this.#core;
+    if (role === 'Primary' && diskState !== 'UpToDate') this.onOnlyCopyFailed();
+  }
+
   /** Closes the epoch and flushes both copies, so that the activity log can let extents go. One at a time. */
   checkpoint(): void {
     const core = this.#core;

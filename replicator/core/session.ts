@@ -173,6 +173,7 @@ export class Session {
     core.out.decide('handshake', rule, discard ?? describeVerdict(verdict), handshakeInputs(self, peer));
     connection.peer = { role: peer.role, disk: peer.disk };
     connection.peerCurrent = peer.current;
+    if (peer.disk === 'Failed') core.flushes.onPeerDiskFailed();
     this.lostWholePeer &&= peer.current === self.current && ['Consistent', 'UpToDate'].includes(peer.disk);
     core.changed();
     this.#follow(connection, rule, verdict, self, peer);
@@ -426,6 +427,7 @@ export class Session {
     if (isNegotiating(connection.phase)) return;
     const wasMirroring = core.isMirroring;
     connection.peer = { role, disk };
+    if (disk === 'Failed') core.flushes.onPeerDiskFailed();
     core.changed();
     core.verify.onNodesChanged();
     if (wasMirroring && !core.isMirroring) {
