@@ -77,7 +77,8 @@ export class RoleCommands {
     if (!core.isMirrored) return this.#become(false, [], answer);
     if (core.connection.conn !== 'Connected') return this.#becomeAlone(this.#givenUp(true), answer);
     const { connection } = core;
-    if (!core.hasData && connection.phase.kind === 'idle') return this.#becomeAlone([], answer);
+    if (!core.hasData && connection.phase.kind === 'idle')
+      return this.#becomeAlone(this.#givenUp(true), answer);
     const id = core.out.newId();
     this.#step = { kind: 'promoting', id, answer, sinceMs: core.out.nowMs };
     core.send({ kind: 'promoteRequest', id });
@@ -247,11 +248,15 @@ export class RoleCommands {
 
   #givenUp(force: boolean): readonly string[] {
     const core = this.#core;
-    if (!force || core.connection.conn === 'Connected' || !core.isMirrored) return [];
-    const given = [
-      `writes that ${core.options.peerName} acknowledged while this node was not connected, if there are any`,
-      `certainty that ${core.options.peerName} is not Primary: if it is, this is a split brain`,
-    ];
+    const isConnected = core.connection.conn === 'Connected';
+    if (!force || !core.isMirrored || (isConnected && core.hasData)) return [];
+    const peer = core.options.peerName;
+    const given = isConnected
+      ? [`what ${peer} has of the data and the ${core.diskState} disk here has not`]
+      : [
+          `writes that ${peer} acknowledged while this node was not connected, if there are any`,
+          `certainty that ${peer} is not Primary: if it is, this is a split brain`,
+        ];
     if (core.diskState === 'Inconsistent')
       given.push('consistency: the data here is a mixture of old and new blocks');
     if (core.diskState === 'Outdated') given.push('the newest data: the disk here is known to be Outdated');

@@ -420,6 +420,25 @@ test('both disks fail at once: neither that returns alone is taken for whole, un
   }
 });
 
+test('promoted by force beside a peer that is no better: the answer says what is given up (W8)', (t) => {
+  const pair = mirroring();
+  for (const one of [pair.disk('a'), pair.disk('b')]) one.failWrites = true;
+  pair.write('a', 0, 2);
+  pair.settle();
+  for (const one of [pair.disk('a'), pair.disk('b')]) one.repair();
+  run(pair, 'a', attach);
+  run(pair, 'b', attach);
+  t.is(outcome(pair, 'a', demote), 'ok');
+  t.is(summary(pair, 'b'), 'Secondary/Outdated Connected Off Secondary/Outdated');
+  for (const command of [{ ...promoteByForce, dryRun: true }, promoteByForce]) {
+    const result = run(pair, 'b', command);
+    t.deepEqual(result?.ok === true && result.givenUp, [
+      'what a has of the data and the Outdated disk here has not',
+      'the newest data: the disk here is known to be Outdated',
+    ]);
+  }
+});
+
 test('a disk that fails while a forced promotion is recorded stays away: nothing is written until it is back', (t) => {
   const pair = flushed();
   pair.write('a', 0, 5);
