@@ -452,9 +452,7 @@ export class RoleCommands {
         );
       }
       case 'handoverRequest':
-        return this.demote(packet.force, packet.dryRun, (result) => {
-          core.send({ kind: 'handoverReply', id: packet.id, refusal: result.ok ? null : result.refusal });
-        });
+        return this.#onHandoverRequest(packet);
       case 'handoverReply': {
         const step = this.#step;
         if (step.kind !== 'takingOver' || step.id !== packet.id) return;
@@ -466,6 +464,18 @@ export class RoleCommands {
       default:
         return packet satisfies never;
     }
+  }
+
+  /** With its session the wish of the peer is over, which has been told so: stepping down later would leave no Primary. */
+  #onHandoverRequest(packet: Extract<RolePacket, { kind: 'handoverRequest' }>): void {
+    const core = this.#core;
+    const asked = core.connection;
+    const answer: Answer = (result) =>
+      core.send({ kind: 'handoverReply', id: packet.id, refusal: result.ok ? null : result.refusal });
+    const again = (): void => {
+      if (core.connection === asked) this.#onHandoverRequest(packet);
+    };
+    if (!this.#isPostponed(again, answer)) this.demote(packet.force, packet.dryRun, answer);
   }
 
   /** Of two nodes that ask at once, the one whose name sorts first goes on. */

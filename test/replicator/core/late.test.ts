@@ -10,6 +10,7 @@ import {
   demoteByForce,
   detach,
   disconnect,
+  failover,
   flushed,
   inShort,
   mirroring,
@@ -207,4 +208,21 @@ test('protocol A: what a Primary without a disk writes twice is written in that 
   const read = pair.read('a', blocksPerExtent - 1, 2);
   pair.settle();
   t.deepEqual(read.stamps, [6, 5]);
+});
+
+test('a wish of the peer to take over that had to wait is forgotten with its session: the Primary stays one', (t) => {
+  const pair = flushed();
+  run(pair, 'a', demoteByForce);
+  run(pair, 'a', promote);
+  const release = pair.hold('commit', 'a');
+  pair.write('a', 1, 2);
+  pair.settle();
+  const asked = pair.command('b', failover);
+  pair.settle();
+  pair.cutLink();
+  pair.settle();
+  t.is(inShort(asked.result), 'not-connected');
+  release();
+  pair.tick(1000);
+  t.is(pair.status('a').role, 'Primary');
 });
