@@ -4,6 +4,7 @@
  */
 import type { Core } from './core.ts';
 import type { ClientOutcome } from './event.ts';
+import type { PeerState } from './packet.ts';
 
 type Owner =
   | { readonly kind: 'client'; readonly id: number }
@@ -18,6 +19,8 @@ interface Flush {
   remote: 'none' | 'pending' | 'done' | 'lost';
   /** The peer's copy was whole when it was flushed: it has all of what this flush covers, whatever becomes of this disk. */
   isSafeThere: boolean;
+  /** There are writes that the peer's copy alone, or as the only whole one, is to make stable by it. */
+  readonly isOfPeerAlone: boolean;
   readonly epoch: number;
   readonly issuedAtMs: number;
   /** Its owner has been told, or it was begun anew. */
@@ -33,6 +36,8 @@ export class Flushes {
   #checkpointing = false;
 
   #lostWrites = false;
+  /** Written since the last flush while the peer's copy was the only whole one: if it goes down, its cache may go too. */
+  #isUnstableThere = false;
 
   constructor(core: Core) {
     this.#core = core;
@@ -65,10 +70,22 @@ export class Flushes {
     this.#lostWrites = true;
   }
 
+  /** This copy is not whole, and takes a write or leaves it to the peer's. */
+  onWrittenThere(): void {
+    this.#isUnstableThere = true;
+  }
+
+  /** What a new session tells of the peer: one that went down as `linked` had not noticed a loss, and flushed nothing then. */
+  onPeerState({ disk, linked }: PeerState): void {
+    if (disk === 'Failed' || (linked && this.#isUnstableThere)) this.onPeerDiskFailed();
+  }
+
   /** The same of the peer's disk, when this one is not whole: what fails is not asked once more as if nothing had been. */
   onPeerDiskFailed(): void {
     const { role, diskState } = this.#core;
-    if (role === 'Primary' && diskState !== 'UpToDate') this.onOnlyCopyFailed();
+    if (role !== 'Primary' || diskState === 'UpToDate') return;
+    this.#isUnstableThere = false;
+    this.onOnlyCopyFailed();
   }
 
   /** Closes the epoch and flushes both copies, so that the activity log can let extents go. One at a time. */
@@ -96,11 +113,13 @@ export class Flushes {
       local: core.hasDisk ? 'pending' : 'none',
       remote: mirrored ? 'pending' : 'none',
       isSafeThere: false,
+      isOfPeerAlone: mirrored && this.#isUnstableThere,
       epoch,
       issuedAtMs: core.out.nowMs,
       ended: false,
     };
     if (mirrored) {
+      this.#isUnstableThere = false;
       this.#remote.set(epoch, flush);
       core.send({ kind: 'flush', epoch });
       // Without a disk nothing of this epoch is here: it is forgotten as soon as the peer has proven its side.
@@ -143,6 +162,7 @@ export class Flushes {
     this.#remote.clear();
     for (const flush of flushes) {
       flush.remote = 'lost';
+      this.#isUnstableThere ||= flush.isOfPeerAlone;
       this.#settle(flush);
     }
     // One that only the peer's copy has come through waits for that copy now, and not for a record.

@@ -173,7 +173,7 @@ export class Session {
     core.out.decide('handshake', rule, discard ?? describeVerdict(verdict), handshakeInputs(self, peer));
     connection.peer = { role: peer.role, disk: peer.disk };
     connection.peerCurrent = peer.current;
-    if (peer.disk === 'Failed') core.flushes.onPeerDiskFailed();
+    core.flushes.onPeerState(peer);
     this.lostWholePeer &&= peer.current === self.current && ['Consistent', 'UpToDate'].includes(peer.disk);
     core.changed();
     this.#follow(connection, rule, verdict, self, peer);

@@ -170,6 +170,7 @@ export class WritePath {
     this.#inFlight.set(write.seq, write);
     if (mirrored) {
       write.remote = 'pending';
+      if (core.diskState !== 'UpToDate') core.flushes.onWrittenThere();
       const { op, offset, length, noHole } = write;
       // While this copy is being given up, the peer's is the one that will count: protocol A waits for it too.
       const fua = write.fua || (core.options.protocol === 'A' && core.givingUp.isAsking);

@@ -141,3 +141,63 @@ test('a source whose disk fails under the Primary that it is copied to: the next
   t.deepEqual(pair.lostBlocks('b'), [5 * blocksPerExtent]);
   t.is(flush.outcome, 'EIO');
 });
+
+for (const own of ['no disk', 'a disk that is copied to'] as const) {
+  test(`the power fails under the only whole copy of a Primary with ${own}: its next flush says so, once`, (t) => {
+    const pair = flushed();
+    run(pair, 'a', detach);
+    const releaseResync = pair.hold('read', 'b');
+    if (own !== 'no disk') run(pair, 'a', attach);
+    const write = pair.write('a', 5 * blocksPerExtent, 2);
+    pair.settle();
+    t.is(write.outcome, 'ok');
+    pair.crash('b', 'power');
+    releaseResync();
+    pair.settle();
+    pair.restart('b');
+    pair.settle();
+    t.deepEqual(pair.lostBlocks('b'), [5 * blocksPerExtent]);
+    const outcomes = [pair.flush('a'), pair.flush('a')];
+    pair.settle();
+    t.deepEqual(
+      outcomes.map((flush) => flush.outcome),
+      ['EIO', 'ok'],
+    );
+  });
+}
+
+test('a flush under way when the power fails under the only whole copy is an error', (t) => {
+  const pair = flushed();
+  run(pair, 'a', detach);
+  pair.write('a', 3, 2);
+  pair.settle();
+  const releaseFlush = pair.hold('flush', 'b');
+  const flush = pair.flush('a');
+  pair.settle();
+  pair.crash('b', 'power');
+  releaseFlush();
+  pair.settle();
+  pair.restart('b');
+  pair.settle();
+  t.is(flush.outcome, 'EIO');
+});
+
+test('the only whole copy of a Primary goes down with nothing unflushed, or only its link does: no flush fails', (t) => {
+  const pair = flushed();
+  run(pair, 'a', detach);
+  pair.write('a', 3, 2);
+  pair.settle();
+  pair.breakSession();
+  pair.settle();
+  const afterBreak = pair.flush('a');
+  pair.settle();
+  t.is(afterBreak.outcome, 'ok');
+  pair.crash('b', 'power');
+  pair.settle();
+  pair.restart('b');
+  pair.settle();
+  const afterCrash = pair.flush('a');
+  pair.settle();
+  t.is(afterCrash.outcome, 'ok');
+  t.deepEqual(pair.lostBlocks('b'), []);
+});
