@@ -189,7 +189,8 @@ export class LinkConnection implements HandshakeConnection {
   }
 
   #nextBuffer(): Buffer {
-    const room = this.#decoder.room;
+    // Once it has ended, the payload that was to be filled is nowhere any more, and what comes is only dropped.
+    const room = this.#ended ? null : this.#decoder.room;
     this.#isDirect = room !== null;
     if (room !== null) return Buffer.from(room.buffer, room.byteOffset, room.length);
     this.#receiveBuffer ??= Buffer.allocUnsafeSlow(receiveBytes);
@@ -202,7 +203,12 @@ export class LinkConnection implements HandshakeConnection {
     this.#isKept = false;
     this.#feed(this.#receiveBuffer.subarray(0, byteCount));
     // Given away rather than received into again, unless it is certain that nobody looks at it any more.
-    if (this.#decoder.takeHasLentView() && (this.#isKept || !this.#areSettled())) this.#receiveBuffer = null;
+    if (this.#decoder.takeHasLentView() && !this.#isCertainlyFree()) this.#receiveBuffer = null;
+  }
+
+  /** With the end of a session its writes are forgotten, though some may still be on their way to the disk: nobody can say then. */
+  #isCertainlyFree(): boolean {
+    return !this.#isKept && !this.#ended && this.#areSettled();
   }
 
   /** A number: that many bytes came straight into a payload. */
