@@ -293,6 +293,7 @@ class Driver implements ResourceNode {
     await this.#link?.stop();
     // Nobody takes anything any more, and no tick comes: the front waits for every answer before it closes.
     this.#backlog.release();
+    this.device.shutDown();
     await this.#io.close();
     await this.#metadata.close();
   }
