@@ -11,8 +11,7 @@ import type { Effect } from '../core/effect.ts';
 import type { DiskOpenOutcome, Event } from '../core/event.ts';
 import type { MetadataImage, Superblock } from '../core/metadata.ts';
 import type { PacketKind } from '../core/packet.ts';
-import type { CommandResult } from '../core/refusal.ts';
-import { refuse } from '../core/refusal.ts';
+import type { CommandResult, Refusal } from '../core/refusal.ts';
 import type { Generation } from '../core/vocabulary.ts';
 import { openBackingStore } from './backing-opening.ts';
 import type { BackingStore } from './backing-store.ts';
@@ -121,6 +120,12 @@ function newGeneration(): Generation {
 /** Payloads of these were read from the own disk for the packet alone: nobody else has, or will have, a look at them. */
 const readOnce: ReadonlySet<PacketKind> = new Set(['resyncData', 'scatteredData', 'readData']);
 
+const stopping: Refusal = {
+  code: 'shutting-down',
+  reason: 'this resource is stopping',
+  nextStep: 'start it again',
+};
+
 type LocalWrite = Extract<Effect, { kind: 'writeLocal' }>;
 
 interface BackingClaim {
@@ -154,6 +159,8 @@ class Driver implements ResourceNode {
   #ticker: NodeJS.Timeout | null = null;
   #state: 'running' | 'panicked' | 'stopped' = 'running';
   #onStopped: () => void = () => undefined;
+  /** The last `openDisk`, until it is answered. */
+  #opening: Promise<void> = Promise.resolve();
 
   constructor(
     options: ResourceNodeOptions,
@@ -245,7 +252,7 @@ class Driver implements ResourceNode {
 
   command(command: Command): Promise<CommandResult> {
     if (this.#state !== 'running') {
-      return Promise.resolve(refuse('shutting-down', 'this resource is stopping', 'start it again'));
+      return Promise.resolve({ ok: false, refusal: stopping });
     }
     return new Promise((resolve) => {
       const id = this.#nextCommand++;
@@ -287,14 +294,14 @@ class Driver implements ResourceNode {
     }
     this.#state = 'stopped';
     if (this.#ticker !== null) clearInterval(this.#ticker);
-    for (const resolve of this.#commands.values())
-      resolve(refuse('shutting-down', 'this resource is stopping', 'start it again'));
+    for (const resolve of this.#commands.values()) resolve({ ok: false, refusal: stopping });
     this.#commands.clear();
     await this.#link?.stop();
     // Nobody takes anything any more, and no tick comes: the front waits for every answer before it closes.
     this.#backlog.release();
     this.device.shutDown();
     await this.#io.close();
+    await this.#opening;
     await this.#metadata.close();
   }
 
@@ -383,7 +390,9 @@ class Driver implements ResourceNode {
         this.#writeAll();
         return this.#io.detach();
       case 'openDisk':
-        void this.#openDisk().then((outcome) => this.#post({ kind: 'diskOpened', id: effect.id, outcome }));
+        this.#opening = this.#openDisk().then((outcome) =>
+          this.#post({ kind: 'diskOpened', id: effect.id, outcome }),
+        );
         return;
       case 'statusChanged':
         return this.#hooks.statusChanged();
@@ -455,6 +464,7 @@ class Driver implements ResourceNode {
 
   async #openDisk(): Promise<DiskOpenOutcome> {
     await this.#io.close();
+    if (!this.#isRunning()) return { kind: 'refused', refusal: stopping };
     const opened = await openBackingStore({
       path: this.#options.backing.path,
       sizeBytes: this.#core.options.sizeBytes,
@@ -463,6 +473,11 @@ class Driver implements ResourceNode {
       binding: this.#claim.binding,
     });
     if (!opened.ok) return { kind: 'refused', refusal: opened.refusal };
+    if (!this.#isRunning()) {
+      // Nobody would close it any more, and its lock would keep out whoever defines the resource anew.
+      await opened.store.close().catch(() => undefined);
+      return { kind: 'refused', refusal: stopping };
+    }
     this.#io.attach(opened.store);
     return { kind: 'opened', image: { superblock: this.#core.meta.superblock, active: [], chunks: [] } };
   }
