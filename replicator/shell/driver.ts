@@ -28,6 +28,11 @@ import type { OpenResult, ResourceNode, ResourceNodeHooks, ResourceNodeOptions }
 
 const tickIntervalMs = 100;
 const maxDecisions = 100;
+/**
+ * What the peer has sent and this disk has not taken; with more, the peer has to wait. For protocol A and B: its writes are
+ * answered before they are written here, and it would go on for as long as there is memory. C is bounded by its clients.
+ */
+const owedBytesMax = 32 * 1024 * 1024;
 /** SIGTERM leaves five seconds to everything (design.md, section 5). */
 const stopDeadlineMs = 4_000;
 
@@ -211,6 +216,8 @@ class Driver implements ResourceNode {
           threadBusyPoll.onArrival();
           this.#post({ kind: 'packet', session, packet, payload });
         },
+        isOverrun: () =>
+          this.#core.options.protocol !== 'C' && this.#core.peerWrites.owedBytes > owedBytesMax,
         onDrain: () => this.#backlog.release(),
         arePayloadsSettled: () => this.#core.peerWrites.size === 0 && this.#core.inbound.size === 0,
       },
@@ -244,6 +251,8 @@ class Driver implements ResourceNode {
     this.#post({ kind: 'tick', nowMs: performance.now(), clientLatency: this.device.takeLatency() });
     // Also when a session was closed from here, or its socket had never been full.
     this.#backlog.release();
+    // Writes may have ended without the disk.
+    this.#link?.goOn();
   }
 
   status(): ReturnType<Core['status']> {
@@ -318,6 +327,7 @@ class Driver implements ResourceNode {
         this.#event = next.kind;
         for (const effect of this.#core.step(next)) this.#carryOut(effect);
         if (next.kind === 'metadataCommitted') this.#endTurnNow();
+        else if (next.kind === 'localWritten') this.#link?.goOn();
       }
     } catch (error) {
       // A bug: what the core holds is not to be trusted, so nothing more is acknowledged.

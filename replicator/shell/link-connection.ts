@@ -55,6 +55,8 @@ export class LinkConnection implements HandshakeConnection {
   /** Somebody keeps a view of what is being fed. */
   #isKept = false;
   #areSettled: () => boolean = () => false;
+  #isOverrun: () => boolean = () => false;
+  #isHeldBack = false;
   #flushScheduled = false;
   /** To be told when what is encoded so far has left. */
   #leaving: (() => void)[] = [];
@@ -95,6 +97,18 @@ export class LinkConnection implements HandshakeConnection {
    */
   settledWhen(areSettled: () => boolean): void {
     this.#areSettled = areSettled;
+  }
+
+  /** Asked after input was dealt with: whether no more of it is wanted until `goOn`. */
+  overrunWhen(isOverrun: () => boolean): void {
+    this.#isOverrun = isOverrun;
+  }
+
+  /** More is wanted, unless it turns out that it is not. */
+  goOn(): void {
+    if (!this.#isHeldBack || this.#isOverrun()) return;
+    this.#isHeldBack = false;
+    this.#socket.resume();
   }
 
   /** The payload that is being delivered will be looked at later, for who knows how long. */
@@ -171,6 +185,7 @@ export class LinkConnection implements HandshakeConnection {
     this.flush();
     // Input is still read (and dropped): a socket closed with unread input is reset, and a reset may overtake
     // the last packets, the peer's reason for not mistaking this for a failure.
+    if (this.#isHeldBack) this.#socket.resume();
     this.#socket.end();
     const cancel = this.#options.clock.after(this.#options.closeTimeoutMs, () => this.#socket.destroy());
     this.#socket.once('close', cancel);
@@ -217,8 +232,11 @@ export class LinkConnection implements HandshakeConnection {
     this.#feeding = true;
     const error = typeof chunk === 'number' ? this.#decoder.advance(chunk) : this.#decoder.feed(chunk);
     this.#feeding = false;
-    if (error !== null) this.#end('ProtocolError', error.message);
-    else this.flush();
+    if (error !== null) return this.#end('ProtocolError', error.message);
+    this.flush();
+    if (this.#ended || this.#isHeldBack || !this.#isOverrun()) return;
+    this.#isHeldBack = true;
+    this.#socket.pause();
   }
 
   #end(why: LinkDownReason, detail: string): void {
