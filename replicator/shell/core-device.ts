@@ -20,6 +20,10 @@ import { BlockDigests } from './block-digests.ts';
 import type { LocalIo } from './local-io.ts';
 import type { SendBacklog } from './send-backlog.ts';
 
+type ClientRequest = Extract<
+  Event,
+  { kind: 'clientRead' | 'clientWrite' | 'clientFlush' | 'clientTrim' | 'clientZeroes' }
+>;
 type Completion = (error: DeviceError | null, data: Uint8Array | null, payloadFree: boolean) => void;
 
 export class CoreDevice implements BlockDevice {
@@ -30,6 +34,7 @@ export class CoreDevice implements BlockDevice {
   readonly #waiting = new IdMap<Completion>();
   readonly #latency = new LatencySampler(() => performance.now());
   #nextId = 1;
+  #isClosed = false;
 
   constructor(core: Core, io: LocalIo, post: (event: Event) => void, backlog: SendBacklog) {
     this.#core = core;
@@ -44,7 +49,7 @@ export class CoreDevice implements BlockDevice {
   }
 
   read(offset: number, length: number, done: ReadDone): void {
-    this.#post({ kind: 'clientRead', id: this.#wait('read', done), offset, length });
+    this.#submit({ kind: 'clientRead', id: this.#wait('read', done), offset, length });
   }
 
   recycle(data: Uint8Array): void {
@@ -56,23 +61,30 @@ export class CoreDevice implements BlockDevice {
       if (this.#core.options.protocol !== 'A') done(error, dataFree);
       else this.#backlog.answer(() => done(error, dataFree));
     });
-    this.#post({ kind: 'clientWrite', id, offset, length: data.byteLength, payload: data, fua: options.fua });
+    this.#submit({
+      kind: 'clientWrite',
+      id,
+      offset,
+      length: data.byteLength,
+      payload: data,
+      fua: options.fua,
+    });
   }
 
   flush(done: Done): void {
-    this.#post({ kind: 'clientFlush', id: this.#wait('flush', done) });
+    this.#submit({ kind: 'clientFlush', id: this.#wait('flush', done) });
   }
 
   trim(offset: number, length: number, options: WriteOptions, done: Done): void {
     const id = this.#wait(null, done);
-    this.#post({ kind: 'clientTrim', id, offset, length, fua: options.fua, noHole: false });
+    this.#submit({ kind: 'clientTrim', id, offset, length, fua: options.fua, noHole: false });
   }
 
   writeZeroes(offset: number, length: number, options: ZeroOptions, done: Done): void {
     // Refused quickly rather than found out slowly, on either node.
     if (options.fastZero && this.#io.store?.zeroesFast !== true) return done('ENOTSUP');
     const { fua, noHole } = options;
-    this.#post({ kind: 'clientZeroes', id: this.#wait(null, done), offset, length, fua, noHole });
+    this.#submit({ kind: 'clientZeroes', id: this.#wait(null, done), offset, length, fua, noHole });
   }
 
   /** A hint; the page cache of the backing file is left to itself. */
@@ -103,9 +115,23 @@ export class CoreDevice implements BlockDevice {
     done?.(outcome, data, payloadFree);
   }
 
+  /**
+   * The core answers nothing any more. What waits for it, and whatever comes from now on, is refused: nobody knows what has
+   * become of it, and the front waits for every answer before it lets go of its clients.
+   */
+  close(): void {
+    this.#isClosed = true;
+    for (const id of this.#waiting.ids()) this.complete(id, 'ESHUTDOWN', null, false);
+  }
+
   /** What requests took since the last call. */
   takeLatency(): ClientLatency {
     return this.#latency.take();
+  }
+
+  #submit(request: ClientRequest): void {
+    if (this.#isClosed) this.complete(request.id, 'ESHUTDOWN', null, false);
+    else this.#post(request);
   }
 
   /** `kind` null: how long it takes depends on what it covers. */

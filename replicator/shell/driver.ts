@@ -290,6 +290,7 @@ class Driver implements ResourceNode {
     for (const resolve of this.#commands.values())
       resolve(refuse('shutting-down', 'this resource is stopping', 'start it again'));
     this.#commands.clear();
+    this.device.close();
     await this.#link?.stop();
     // Nobody takes anything any more, and no tick comes: the front waits for every answer before it closes.
     this.#backlog.release();
