@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import { createConnection } from 'node:net';
 import { mock } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import test from 'ava';
 import { connectNbd, NbdClosedError, NbdHaggling } from '../../nbd/client.ts';
 import { hex } from '../support/conversation.ts';
@@ -246,6 +247,28 @@ test.serial('the handshake is timed, the transmission phase is not', async (t) =
   await client.flush();
   mock.timers.reset();
   await client.disconnect();
+});
+
+test.serial("the replies behind a DISC are the client's, however long it takes to read them", async (t) => {
+  const { socketPath, device, server } = await serveDevice(t, {
+    limits: { lingerMs: 1000, maxReplyBytes: 64 * 1024 * 1024 },
+  });
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.teardown(() => {
+    mock.timers.reset();
+  });
+  const slow = await RawClient.inTransmission(t, { path: socketPath });
+  slow.socket.pause();
+  const readBytes = 4 * 1024 * 1024;
+  slow.send(Buffer.concat([request(READ, 1, 0, readBytes), request(READ, 2, 0, readBytes), disc]));
+  await device.arrived(2);
+  await nextTurn();
+  mock.timers.tick(1_000_000);
+  slow.socket.resume();
+  t.is((await slow.receive(2 * (readBytes + 16))).length, 2 * (readBytes + 16));
+  await slow.closed;
+  mock.timers.reset();
+  await server.disconnectClients();
 });
 
 test('500 silent and garbled connections do not disturb a client', async (t) => {
