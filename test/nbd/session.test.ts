@@ -305,6 +305,41 @@ test('connections beyond the bound are closed at once, and there is room again a
   await Promise.all([first.disconnect(), fourth.disconnect()]);
 });
 
+test('connections that are gone count as long as the device works for them: what they hold is bounded', async (t) => {
+  const { tcp, device, server } = await serveDevice(t, { limits: { maxConnections: 3 } });
+  device.hold = () => true;
+  for (let count = 1; count <= 3; count++) {
+    const client = await RawClient.inTransmission(t, tcp);
+    client.send(request(WRITE, 1, 0, 4096, Buffer.alloc(4096)));
+    await device.arrived(count);
+    client.socket.resetAndDestroy();
+    while (server.clientCount > 0) await nextTurn();
+  }
+  const fourth = await RawClient.connect(t, tcp);
+  await fourth.closed;
+  t.is(fourth.receivedBytes, 0);
+  device.releaseAll();
+  await server.disconnectClients();
+  const fifth = await connectNbd({ address: tcp });
+  await fifth.flush();
+  await fifth.disconnect();
+});
+
+test('connections that never say anything do not take the place of clients', async (t) => {
+  const { tcp } = await serveDevice(t, { limits: { maxConnections: 3, maxHandshaking: 3 } });
+  const first = await connectNbd({ address: tcp });
+  const silent = [await RawClient.connect(t, tcp), await RawClient.connect(t, tcp)];
+  for (const client of silent) await client.receive(18);
+  const second = await connectNbd({ address: tcp });
+  await silent[0]?.closed;
+  const third = await connectNbd({ address: tcp });
+  await silent[1]?.closed;
+  const fourth = await RawClient.connect(t, tcp);
+  await fourth.closed;
+  t.is(fourth.receivedBytes, 0);
+  await Promise.all([first, second, third].map((client) => client.disconnect()));
+});
+
 test('a pipelined handshake and its first requests in one segment are served', async (t) => {
   const { tcp } = await serveDevice(t);
   const client = await RawClient.connect(t, tcp);
