@@ -4,6 +4,7 @@
  */
 import type { Socket } from 'node:net';
 import { ByteQueue } from './byte-queue.ts';
+import { hasOtherSideEnded } from './connection-end.ts';
 import type { HandshakeEnvironment } from './handshake.ts';
 import { HandshakeIntake } from './handshake-intake.ts';
 import type { NbdLimits } from './limits.ts';
@@ -190,7 +191,7 @@ export class Session {
     }
   }
 
-  /** The client closed its half: what it asked for is finished, then the connection is closed. */
+  /** The client closed its half: what is at the device is finished, then the connection is closed. */
   readonly #onEnd = (): void => {
     this.#peerEnded = true;
     switch (this.#phase.kind) {
@@ -270,6 +271,13 @@ export class Session {
       }
     }
     if (phase.kind !== 'transmission') return false;
+    if (this.#throttled && this.#mayAccept() && this.#hasClientLeft()) {
+      // What has waited here was never answered, so the client may have sent it again on another connection, and newer
+      // data after it: executed now, it would land over that.
+      this.#host.log('debug', 'NBD connection ended while requests of it waited: they are not executed');
+      this.#finish();
+      return false;
+    }
     const intaken = phase.intake.consume(this.#queue);
     switch (intaken.kind) {
       case 'starved':
@@ -288,6 +296,10 @@ export class Session {
       default:
         return intaken satisfies never;
     }
+  }
+
+  #hasClientLeft(): boolean {
+    return this.#peerEnded || hasOtherSideEnded(this.#socket);
   }
 
   #mayAccept(): boolean {

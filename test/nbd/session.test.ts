@@ -1,6 +1,7 @@
 /** One connection over real sockets: its ends, its back-pressure, and what its misbehaviour costs others. */
 import { once } from 'node:events';
 import { createConnection } from 'node:net';
+import type { Socket } from 'node:net';
 import { mock } from 'node:test';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import test from 'ava';
@@ -339,6 +340,30 @@ test('connections that never say anything do not take the place of clients', asy
   t.is(fourth.receivedBytes, 0);
   await Promise.all([first, second, third].map((client) => client.disconnect()));
 });
+
+for (const [title, isUnix, leave] of [
+  ['TCP connection that was closed', false, (socket: Socket) => socket.destroy()],
+  ['TCP connection that was reset', false, (socket: Socket) => socket.resetAndDestroy()],
+  ['Unix connection that was closed', true, (socket: Socket) => socket.destroy()],
+] as const)
+  test(`requests that waited on a ${title} do not land over newer data`, async (t) => {
+    const { tcp, socketPath, device, server } = await serveDevice(t, { limits: { maxRequestsInFlight: 1 } });
+    const address = isUnix ? { path: socketPath } : tcp;
+    device.hold = (call) => call.kind === 'write' && call.offsetBytes === 0;
+    const before = await RawClient.inTransmission(t, address);
+    const written = Buffer.from('old');
+    before.send(Buffer.concat([request(WRITE, 1, 0, 3, written), request(WRITE, 2, 4096, 3, written)]));
+    await device.arrived(1);
+    leave(before.socket);
+    await before.closed;
+    const after = await connectNbd({ address });
+    await after.write(4096, written);
+    await after.write(4096, Buffer.from('new'));
+    device.releaseAll();
+    await after.disconnect();
+    await server.disconnectClients();
+    t.is(device.contents(4096, 3).toString(), 'new');
+  });
 
 test('a pipelined handshake and its first requests in one segment are served', async (t) => {
   const { tcp } = await serveDevice(t);
