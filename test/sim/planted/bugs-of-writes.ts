@@ -166,7 +166,7 @@ export const writesBugs: readonly PlantedBug[] = [
     file: 'peer-writes.ts',
     find: `if (outcome === 'failed') {
         core.disks.fail('a write to the backing device failed');`,
-    replace: `if (outcome === 'failed' && seq === 0) {
+    replace: `if (outcome === 'failed' && length === 0) {
         core.disks.fail('a write to the backing device failed');`,
     seedsMax: 100,
     checkers: ['acknowledged-write', 'acknowledged-flush'],
