@@ -98,6 +98,8 @@ test.serial('misuse exits with 2 and says what would be right', async (t) => {
     [['promote'], /NAME is missing/],
     [['promote', 'r0', 'r1'], /"r1" is one argument too many/],
     [['status', '--api'], /--api needs a value/],
+    [['status', '--data-dir', ''], /--data-dir needs a value/],
+    [['delete', '', '--wipe'], /NAME is empty/],
     [['create', 'r0'], /--size is missing/],
     [['create', 'r0', '--size', '1000'], /multiple of 4096/],
     [['resync', 'r0', 'backwards'], /"action" must be "pause"/],
