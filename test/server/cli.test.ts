@@ -154,6 +154,33 @@ test.serial('with two nodes running, status shows both and a change asks which',
   t.regex(told.stderr, /no resource "r0"/);
 });
 
+test.serial('a service without a runtime directory is found from a login that has one', async (t) => {
+  const { api, directory } = await node(t);
+  const login = { ...cleanEnvironment(join(directory, 'run')), XDG_STATE_HOME: join(directory, 'home') };
+  const tokenFile = join(directory, 'api-token');
+  const entry = { name: 'alpha', api, pid: process.pid, tokenFile, dataDirectory: directory };
+  registerNode(entry, { XDG_STATE_HOME: login.XDG_STATE_HOME });
+  const status = await lockstep(['status'], login);
+  t.deepEqual([status.status, status.stdout], [0, 'no resources\n'], status.stderr);
+});
+
+test.serial('events that are torn off by the death of the node say so, without a trace', async (t) => {
+  const { environment, send, app } = await node(t);
+  await send('PUT', '/v1/resources/r0', mirroredBody);
+  const child = spawn(process.execPath, [mainFile, 'events'], {
+    env: environment,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  t.teardown(() => child.kill('SIGKILL'));
+  let stderr = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+  const exited = once(child, 'close');
+  await once(child.stdout, 'data');
+  app.server.closeAllConnections();
+  t.deepEqual(await exited, [1, null]);
+  t.regex(stderr, /^lockstep events: no answer from http.*Is the node running\?.*\n$/);
+});
+
 test.serial('events prints a line per change until it is ended', async (t) => {
   const { environment, send, plane } = await node(t);
   await send('PUT', '/v1/resources/r0', mirroredBody);
