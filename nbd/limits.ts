@@ -1,6 +1,9 @@
 /** What one server, and one client of it, may take. Every bound of the server has its name here. */
 export interface NbdLimits {
-  /** Connections at a time; one more is accepted and closed at once. */
+  /**
+   * Connections at a time, those included that are gone while the device still works for them; one more takes the place
+   * of the oldest in its handshake, or is closed at once when there is none.
+   */
   readonly maxConnections: number;
   /**
    * Connections that are still in their handshake; one more costs the oldest of them its place. So connections

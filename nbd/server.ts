@@ -176,16 +176,19 @@ class ListeningServer implements NbdServer {
   }
 
   #accept(socket: Socket): void {
-    if (this.#closing || this.connectionCount >= this.#limits.maxConnections) {
+    const { maxConnections, maxHandshaking } = this.#limits;
+    // One that is gone holds its payloads for as long as the device has not answered: clients that come back again and
+    // again while it is suspended would fill the memory.
+    const isFull = this.#unsettled.size + this.#handshaking.size >= maxConnections;
+    const [oldest] = this.#handshaking;
+    if (this.#closing || (isFull && oldest === undefined)) {
       socket.on('error', () => undefined);
       socket.destroy();
       return;
     }
     socket.setKeepAlive(true, KEEP_ALIVE_MS);
-    if (this.#handshaking.size >= this.#limits.maxHandshaking) {
-      const [oldest] = this.#handshaking;
+    if (isFull || this.#handshaking.size >= maxHandshaking)
       oldest?.destroy('too many connections are in their handshake');
-    }
     this.#handshaking.add(new Session(socket, this.#host));
   }
 }

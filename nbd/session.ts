@@ -4,6 +4,7 @@
  */
 import type { Socket } from 'node:net';
 import { ByteQueue } from './byte-queue.ts';
+import { hasOtherSideEnded } from './connection-end.ts';
 import type { HandshakeEnvironment } from './handshake.ts';
 import { HandshakeIntake } from './handshake-intake.ts';
 import type { NbdLimits } from './limits.ts';
@@ -39,7 +40,7 @@ type Phase =
   | { readonly kind: 'transmission'; readonly intake: TransmissionIntake }
   /** Nothing more is taken in. Replies of what is in flight go out, then the socket is closed. */
   | { readonly kind: 'finishing'; readonly intake: TransmissionIntake | null }
-  /** Our side is shut down; the client has `lingerMs` to close its own. */
+  /** Our side is shut down behind the last reply; once that has left, the client has `lingerMs` to close its own. */
   | { readonly kind: 'lingering' }
   | { readonly kind: 'closed' };
 
@@ -71,6 +72,9 @@ export class Session {
   /** Reading is stopped until a request may be taken in again. */
   #throttled = false;
   #peerEnded = false;
+  /** Our side wants the session to end: a client that reads nothing is not waited for. */
+  #fenced = false;
+  #lingerTimed = false;
   #settled = false;
   #settledWaiters: (() => void)[] = [];
 
@@ -108,7 +112,10 @@ export class Session {
    */
   fence(): Promise<void> {
     this.#queue.clear();
+    this.#fenced = true;
     this.#finish();
+    // It may have taken leave by itself before, and have been given all the time it wants.
+    if (this.#phase.kind === 'lingering') this.#endSoon();
     return new Promise((resolve) => {
       this.#settledWaiters.push(resolve);
       this.#settle();
@@ -184,7 +191,7 @@ export class Session {
     }
   }
 
-  /** The client closed its half: what it asked for is finished, then the connection is closed. */
+  /** The client closed its half: what is at the device is finished, then the connection is closed. */
   readonly #onEnd = (): void => {
     this.#peerEnded = true;
     switch (this.#phase.kind) {
@@ -264,6 +271,13 @@ export class Session {
       }
     }
     if (phase.kind !== 'transmission') return false;
+    if (this.#throttled && this.#mayAccept() && this.#hasClientLeft()) {
+      // What has waited here was never answered, so the client may have sent it again on another connection, and newer
+      // data after it: executed now, it would land over that.
+      this.#host.log('debug', 'NBD connection ended while requests of it waited: they are not executed');
+      this.#finish();
+      return false;
+    }
     const intaken = phase.intake.consume(this.#queue);
     switch (intaken.kind) {
       case 'starved':
@@ -282,6 +296,10 @@ export class Session {
       default:
         return intaken satisfies never;
     }
+  }
+
+  #hasClientLeft(): boolean {
+    return this.#peerEnded || hasOtherSideEnded(this.#socket);
   }
 
   #mayAccept(): boolean {
@@ -410,12 +428,21 @@ export class Session {
     this.#flush();
     this.#phase = { kind: 'lingering' };
     // Closing with unread input would reset the connection and take the last replies with it. So: shut down our
-    // side, read on (and throw away) until the client closes, but not for ever.
+    // side, read on (and throw away) until the client closes, but not for ever. Replies to what a client has asked for
+    // before it took leave are its own, and may take as long as those of one that stays.
+    if (this.#fenced || phase.intake === null) this.#endSoon();
+    this.#socket.end(() => {
+      if (this.#phase.kind === 'lingering') this.#endSoon();
+    });
+    this.#socket.resume();
+  }
+
+  #endSoon(): void {
+    if (this.#lingerTimed) return;
+    this.#lingerTimed = true;
     this.#timer = setTimeout(() => {
       this.destroy('the client did not close its side');
     }, this.#host.limits.lingerMs);
-    this.#socket.end();
-    this.#socket.resume();
   }
 
   #close(): void {

@@ -26,6 +26,7 @@ export class PeerWrites {
   /** On their way to the disk, those of sessions that are over among them. */
   #applying = 0;
   #whenApplied: (() => void)[] = [];
+  #owedBytes = 0;
 
   constructor(core: Core) {
     this.#core = core;
@@ -43,6 +44,7 @@ export class PeerWrites {
     if (core.options.protocol === 'B' && !packet.fua) core.send({ kind: 'received', seq });
     this.#pending.set(seq, true);
     this.#applying++;
+    this.#owedBytes += payload?.byteLength ?? 0;
     const { session } = connection;
     const isOnlyCopy = connection.peer.disk === 'Diskless' || connection.peer.disk === 'Failed';
     const apply = (done: () => void): void => this.#apply(session, packet, payload, key, done);
@@ -56,7 +58,7 @@ export class PeerWrites {
         // The disk may have gone while this waited; then nobody counts references in the old log any more.
         if (log !== core.log) {
           core.disk.unlock(key);
-          return this.#finish(session, seq, 'failed', packet.fua);
+          return this.#finish(session, packet, payload, 'failed');
         }
         core.outOfSync.mark(offset, length);
         apply(() => {
@@ -88,23 +90,23 @@ export class PeerWrites {
   /** Under its lock `key`, which is let go of when the write is done. */
   #apply(session: number, packet: WritePacket, payload: Payload | null, key: number, done: () => void): void {
     const core = this.#core;
-    const { seq, op, offset, length, noHole, fua } = packet;
+    const { op, offset, length, noHole, fua } = packet;
     if (!core.hasDisk) {
       core.disk.unlock(key);
       done();
-      return this.#finish(session, seq, 'failed', fua);
+      return this.#finish(session, packet, payload, 'failed');
     }
     core.disk.write(key, op, offset, length, payload, noHole, (outcome) => {
       core.disk.unlock(key);
       done();
       if (outcome === 'failed') {
         core.disks.fail('a write to the backing device failed');
-        return this.#finish(session, seq, 'failed', fua);
+        return this.#finish(session, packet, payload, 'failed');
       }
-      if (!fua) return this.#finish(session, seq, 'ok', fua);
+      if (!fua) return this.#finish(session, packet, payload, 'ok');
       core.disk.flush((flushed) => {
         if (flushed === 'failed') core.disks.fail('a flush of the backing device failed');
-        this.#finish(session, seq, flushed, fua);
+        this.#finish(session, packet, payload, flushed);
       });
     });
   }
@@ -113,8 +115,14 @@ export class PeerWrites {
    * Answers, unless the session that asked is over. Protocol A and B wait for less than the write, but FUA is a promise
    * of stable storage on both sides under any of them (W2).
    */
-  #finish(session: number, seq: number, outcome: 'ok' | 'failed', fua: boolean): void {
+  #finish(
+    session: number,
+    { seq, fua }: WritePacket,
+    payload: Payload | null,
+    outcome: 'ok' | 'failed',
+  ): void {
     const core = this.#core;
+    this.#owedBytes -= payload?.byteLength ?? 0;
     if (--this.#applying === 0) {
       const waiting = this.#whenApplied;
       this.#whenApplied = [];
@@ -165,6 +173,11 @@ export class PeerWrites {
   whenApplied(then: () => void): void {
     if (this.#applying === 0) then();
     else this.#whenApplied.push(then);
+  }
+
+  /** Payload that has arrived and is not on this disk yet, that of sessions that are over among it. */
+  get owedBytes(): number {
+    return this.#owedBytes;
   }
 
   /** The Primary has writes under way just now. */

@@ -14,7 +14,7 @@ import type { AllocationExtent } from '../../nbd/block-device.ts';
 import { allocationExtents, isHoleWalk } from './allocation-map.ts';
 import type { SeekQuestion, SeekWalk } from './allocation-map.ts';
 import { zeroRange } from './backing-growth.ts';
-import type { FileIo, IoDone } from './file-io.ts';
+import type { FileIo } from './file-io.ts';
 import { KnownData } from './known-data.ts';
 import { blockDeviceBytes } from './libc.ts';
 import type { Allocation } from './libc.ts';
@@ -106,7 +106,10 @@ export class BackingStore {
     return this.#sizeBytes;
   }
 
-  /** The error that made the store fail for good; null while it works. */
+  /**
+   * The error of a flush that failed: nothing is done any more, since what it should have saved may be gone, and the next one
+   * would not say so. Null while the store works; another operation that fails (a full file system) fails alone.
+   */
   get failure(): Error | null {
     return this.#failure;
   }
@@ -120,10 +123,10 @@ export class BackingStore {
     this.#assertRange(offset, data.byteLength);
     if (this.#isRefused(done)) return;
     if (data.byteLength <= quickWriteBytesMax && !this.#share.isStalled && this.#quickWrites.isOpen()) {
-      this.#now(done, () => this.#quickWrites.run(() => this.#io.writeNow(this.#fd, data, offset)));
+      done(attempt(() => this.#quickWrites.run(() => this.#io.writeNow(this.#fd, data, offset))));
       return;
     }
-    this.#io.write(this.#fd, data, offset, this.#pooled(done));
+    this.#io.write(this.#fd, data, offset, this.#counted(done));
   }
 
   /** On success `data` has exactly `lengthBytes`, is the caller's, and is not touched again. */
@@ -311,8 +314,9 @@ export class BackingStore {
     const sharing = this.#flushWaiting;
     this.#flushWaiting = [];
     this.#flushRunning = true;
-    const finish = this.#pooled((error) => {
+    const finish = this.#counted((error: Error | null) => {
       this.#flushRunning = false;
+      this.#failure ??= error;
       // Those that came later would be told the same: nothing they wait for can become stable any more.
       const failed = this.#failure === null ? [] : this.#flushWaiting.splice(0);
       for (const done of sharing) done(error);
@@ -359,10 +363,7 @@ export class BackingStore {
       if (error !== null && this.#isUnsupported(error)) {
         this.#unsupported.add(how);
         next(null, false);
-      } else {
-        if (error !== null) this.#fail(error);
-        next(error, error === null);
-      }
+      } else next(error, error === null);
     };
     if (lengthBytes <= quickAllocationBytesMax && !this.#share.isStalled && this.#quickAllocation.isOpen()) {
       const call = (): void => this.#io.fallocateNow(this.#fd, how, offset, lengthBytes);
@@ -388,7 +389,7 @@ export class BackingStore {
       this.#fd,
       zeroes.subarray(0, length),
       start,
-      this.#pooled((error) => {
+      this.#counted((error) => {
         if (error === null) this.#writeZeroPieces(start + length, end, done);
         else done(error);
       }),
@@ -454,21 +455,6 @@ export class BackingStore {
     if (target === 'hole' && found !== null) this.#knownData.learn(offset, found, age);
   }
 
-  /** On this thread; an error fails the store. */
-  #now(done: StoreDone, operation: () => void): void {
-    const error = attempt(operation);
-    if (error !== null) this.#fail(error);
-    done(error);
-  }
-
-  /** Counts an operation of the pool; its error fails the store. */
-  #pooled(done: StoreDone): IoDone {
-    return this.#counted((error: Error | null) => {
-      if (error !== null) this.#fail(error);
-      done(error);
-    });
-  }
-
   #counted<Answer extends unknown[]>(answer: (...values: Answer) => void): (...values: Answer) => void {
     this.#inFlight += 1;
     return (...values) => {
@@ -477,10 +463,6 @@ export class BackingStore {
       this.#inFlight -= 1;
       if (this.#inFlight === 0) this.#whenIdle?.();
     };
-  }
-
-  #fail(error: Error): void {
-    this.#failure ??= error;
   }
 
   #refusal(): Error | null {

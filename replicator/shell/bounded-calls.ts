@@ -2,6 +2,10 @@
  * Calls that run off this thread, no more than so many at a time: what waits runs in the order of the calls. For the
  * foreign-function library, which refuses the call that is one too many, and for a store's share of the thread pool.
  */
+
+/** Fewer that have been started are not worth moving the others up. */
+const startedMin = 32;
+
 export class BoundedCalls {
   readonly #max: number;
   #running = 0;
@@ -32,8 +36,11 @@ export class BoundedCalls {
       return;
     }
     this.#next++;
-    if (this.#next === this.#waiting.length) {
-      this.#waiting = [];
+    // Not only once all have been started: under a load that always leaves some waiting that moment never comes, and what
+    // has long ended, with its data, would be held on to.
+    const isMostlyStarted = this.#next >= startedMin && 2 * this.#next >= this.#waiting.length;
+    if (isMostlyStarted || this.#next === this.#waiting.length) {
+      this.#waiting = this.#waiting.slice(this.#next);
       this.#next = 0;
     }
     next(this.#ended);

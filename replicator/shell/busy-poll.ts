@@ -2,7 +2,8 @@
  * Keeps a data plane's thread awake for a moment when requests follow each other closely. A thread that sleeps takes tens
  * of microseconds to wake, and a mirrored write has three such hand-overs: with one request at a time they are most of what
  * it takes. While something is due (`setImmediate`), the event loop looks for input without sleeping. Bounded: nothing
- * for `windowMs` ends it, and only after some requests in close succession does it begin.
+ * for `windowMs` ends it, and only after some turns in close succession does it begin. Where a turn brings many requests, all of
+ * them share one waking up, and staying awake would only take the processor from client and peer.
  */
 import { availableParallelism } from 'node:os';
 import { yieldProcessor } from './libc.ts';
@@ -20,20 +21,27 @@ export interface BusyPollOptions {
 
 /** Longer than it takes a client, or the peer, to come back with what follows, wake-up included. */
 export const defaultWindowMs = 0.2;
-/** So many arrivals, each within the window after the one before, begin it. */
-const closeArrivals = 4;
-/** What comes closer together came in the same turn and says nothing. */
-const sameTurnMs = 0.005;
+/** So many turns with arrivals, each within the window after the one before, begin it. */
+const closeTurns = 4;
+/** With more arrivals a turn than this, the next ones are under way already: waking up is shared by all of them. */
+const deepArrivals = 8;
+/** Of the turns so far, the share of the newest in the mean. */
+const newestShare = 1 / 8;
 /** Giving way to clients and peers takes less; after more, it is not tried for a while. */
 const slowYieldMs = 2;
 const yieldRestMs = 1_000;
 
 export class BusyPoll {
   readonly #options: BusyPollOptions;
+  /** End of the last turn that brought something. */
   #lastMs = -Infinity;
-  #closeCount = 0;
+  #closeTurns = 0;
+  /** In this turn. */
+  #arrivals = 0;
+  /** A turn, as a mean of those that brought something. */
+  #meanArrivals = 0;
+  #isTurnOpen = false;
   #isPolling = false;
-  #hasArrived = false;
   /** No giving way before. */
   #yieldsFromMs = -Infinity;
 
@@ -47,41 +55,39 @@ export class BusyPoll {
 
   /** A request, or what the peer sent, has arrived. */
   onArrival(): void {
-    if (this.#isPolling) {
-      this.#hasArrived = true;
-      return;
-    }
-    const { nowMs, soon, windowMs } = this.#options;
-    const now = nowMs();
-    const gapMs = now - this.#lastMs;
-    this.#lastMs = now;
-    if (gapMs < sameTurnMs) return;
-    this.#closeCount = gapMs <= windowMs ? this.#closeCount + 1 : 0;
-    if (this.#closeCount < closeArrivals) return;
-    this.#isPolling = true;
-    soon(this.#again);
+    this.#arrivals++;
+    if (this.#isTurnOpen || this.#options.windowMs === 0) return;
+    this.#isTurnOpen = true;
+    this.#options.soon(this.#onTurnEnded);
   }
 
-  readonly #again = (): void => {
-    const { nowMs, soon, windowMs, yieldProcessor } = this.#options;
+  readonly #onTurnEnded = (): void => {
+    const { nowMs, soon, windowMs } = this.#options;
+    this.#isTurnOpen = false;
     const now = nowMs();
-    if (this.#hasArrived) {
-      this.#hasArrived = false;
+    const quietMs = now - this.#lastMs;
+    if (this.#arrivals > 0) {
+      this.#meanArrivals += (this.#arrivals - this.#meanArrivals) * newestShare;
+      // What came late because this thread had lost the processor was waited for all the same.
+      this.#closeTurns = this.#isPolling || quietMs <= windowMs ? this.#closeTurns + 1 : 0;
+      this.#arrivals = 0;
       this.#lastMs = now;
-    } else if (now - this.#lastMs > windowMs) {
-      this.#isPolling = false;
-      this.#closeCount = 0;
-      return;
-    }
-    // A client, or the peer, on the same processor would otherwise wait until this thread has used up its time.
-    if (now >= this.#yieldsFromMs) {
-      yieldProcessor();
-      // That was somebody who computes, and keeps the processor for as long as the kernel lets him: not worth it here.
-      const after = nowMs();
-      if (after - now > slowYieldMs) this.#yieldsFromMs = after + yieldRestMs;
-    }
-    soon(this.#again);
+    } else if (quietMs > windowMs) this.#closeTurns = 0;
+    this.#isPolling = this.#closeTurns >= closeTurns && this.#meanArrivals <= deepArrivals;
+    if (!this.#isPolling) return;
+    this.#giveWay(now);
+    this.#isTurnOpen = true;
+    soon(this.#onTurnEnded);
   };
+
+  /** A client, or the peer, on the same processor would otherwise wait until this thread has used up its time. */
+  #giveWay(now: number): void {
+    if (now < this.#yieldsFromMs) return;
+    this.#options.yieldProcessor();
+    // That was somebody who computes, and keeps the processor for as long as the kernel lets him: not worth it here.
+    const after = this.#options.nowMs();
+    if (after - now > slowYieldMs) this.#yieldsFromMs = after + yieldRestMs;
+  }
 }
 
 /** Of this thread, for all its resources. On one processor whoever is waited for needs it more. */

@@ -20,6 +20,8 @@ import { BlockDigests } from './block-digests.ts';
 import type { LocalIo } from './local-io.ts';
 import type { SendBacklog } from './send-backlog.ts';
 
+type ClientRequest = Extract<Event, { kind: `client${'Read' | 'Write' | 'Trim' | 'Zeroes' | 'Flush'}` }>;
+
 type Completion = (error: DeviceError | null, data: Uint8Array | null, payloadFree: boolean) => void;
 
 export class CoreDevice implements BlockDevice {
@@ -30,6 +32,7 @@ export class CoreDevice implements BlockDevice {
   readonly #waiting = new IdMap<Completion>();
   readonly #latency = new LatencySampler(() => performance.now());
   #nextId = 1;
+  #isShutDown = false;
 
   constructor(core: Core, io: LocalIo, post: (event: Event) => void, backlog: SendBacklog) {
     this.#core = core;
@@ -44,7 +47,7 @@ export class CoreDevice implements BlockDevice {
   }
 
   read(offset: number, length: number, done: ReadDone): void {
-    this.#post({ kind: 'clientRead', id: this.#wait('read', done), offset, length });
+    this.#ask({ kind: 'clientRead', id: this.#wait('read', done), offset, length });
   }
 
   recycle(data: Uint8Array): void {
@@ -56,23 +59,23 @@ export class CoreDevice implements BlockDevice {
       if (this.#core.options.protocol !== 'A') done(error, dataFree);
       else this.#backlog.answer(() => done(error, dataFree));
     });
-    this.#post({ kind: 'clientWrite', id, offset, length: data.byteLength, payload: data, fua: options.fua });
+    this.#ask({ kind: 'clientWrite', id, offset, length: data.byteLength, payload: data, fua: options.fua });
   }
 
   flush(done: Done): void {
-    this.#post({ kind: 'clientFlush', id: this.#wait('flush', done) });
+    this.#ask({ kind: 'clientFlush', id: this.#wait('flush', done) });
   }
 
   trim(offset: number, length: number, options: WriteOptions, done: Done): void {
     const id = this.#wait(null, done);
-    this.#post({ kind: 'clientTrim', id, offset, length, fua: options.fua, noHole: false });
+    this.#ask({ kind: 'clientTrim', id, offset, length, fua: options.fua, noHole: false });
   }
 
   writeZeroes(offset: number, length: number, options: ZeroOptions, done: Done): void {
     // Refused quickly rather than found out slowly, on either node.
     if (options.fastZero && this.#io.store?.zeroesFast !== true) return done('ENOTSUP');
     const { fua, noHole } = options;
-    this.#post({ kind: 'clientZeroes', id: this.#wait(null, done), offset, length, fua, noHole });
+    this.#ask({ kind: 'clientZeroes', id: this.#wait(null, done), offset, length, fua, noHole });
   }
 
   /** A hint; the page cache of the backing file is left to itself. */
@@ -103,9 +106,23 @@ export class CoreDevice implements BlockDevice {
     done?.(outcome, data, payloadFree);
   }
 
+  /**
+   * The core answers nothing any more. What it has left unanswered is, and so is all that comes from now on, lest whoever
+   * waits for the answers before he goes (the NBD server) wait for ever. The disk may still be at it.
+   */
+  shutDown(): void {
+    this.#isShutDown = true;
+    for (const id of this.#waiting.ids()) this.complete(id, 'ESHUTDOWN', null, false);
+  }
+
   /** What requests took since the last call. */
   takeLatency(): ClientLatency {
     return this.#latency.take();
+  }
+
+  #ask(request: ClientRequest): void {
+    if (this.#isShutDown) this.complete(request.id, 'ESHUTDOWN', null, false);
+    else this.#post(request);
   }
 
   /** `kind` null: how long it takes depends on what it covers. */

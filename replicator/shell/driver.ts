@@ -11,8 +11,7 @@ import type { Effect } from '../core/effect.ts';
 import type { DiskOpenOutcome, Event } from '../core/event.ts';
 import type { MetadataImage, Superblock } from '../core/metadata.ts';
 import type { PacketKind } from '../core/packet.ts';
-import type { CommandResult } from '../core/refusal.ts';
-import { refuse } from '../core/refusal.ts';
+import type { CommandResult, Refusal } from '../core/refusal.ts';
 import type { Generation } from '../core/vocabulary.ts';
 import { openBackingStore } from './backing-opening.ts';
 import type { BackingStore } from './backing-store.ts';
@@ -29,6 +28,11 @@ import type { OpenResult, ResourceNode, ResourceNodeHooks, ResourceNodeOptions }
 
 const tickIntervalMs = 100;
 const maxDecisions = 100;
+/**
+ * What the peer has sent and this disk has not taken; with more, the peer has to wait. For protocol A and B: its writes are
+ * answered before they are written here, and it would go on for as long as there is memory. C is bounded by its clients.
+ */
+const owedBytesMax = 32 * 1024 * 1024;
 /** SIGTERM leaves five seconds to everything (design.md, section 5). */
 const stopDeadlineMs = 4_000;
 
@@ -121,6 +125,12 @@ function newGeneration(): Generation {
 /** Payloads of these were read from the own disk for the packet alone: nobody else has, or will have, a look at them. */
 const readOnce: ReadonlySet<PacketKind> = new Set(['resyncData', 'scatteredData', 'readData']);
 
+const stopping: Refusal = {
+  code: 'shutting-down',
+  reason: 'this resource is stopping',
+  nextStep: 'start it again',
+};
+
 type LocalWrite = Extract<Effect, { kind: 'writeLocal' }>;
 
 interface BackingClaim {
@@ -154,6 +164,8 @@ class Driver implements ResourceNode {
   #ticker: NodeJS.Timeout | null = null;
   #state: 'running' | 'panicked' | 'stopped' = 'running';
   #onStopped: () => void = () => undefined;
+  /** The last `openDisk`, until it is answered. */
+  #opening: Promise<void> = Promise.resolve();
 
   constructor(
     options: ResourceNodeOptions,
@@ -204,6 +216,8 @@ class Driver implements ResourceNode {
           threadBusyPoll.onArrival();
           this.#post({ kind: 'packet', session, packet, payload });
         },
+        isOverrun: () =>
+          this.#core.options.protocol !== 'C' && this.#core.peerWrites.owedBytes > owedBytesMax,
         onDrain: () => this.#backlog.release(),
         arePayloadsSettled: () => this.#core.peerWrites.size === 0 && this.#core.inbound.size === 0,
       },
@@ -240,6 +254,8 @@ class Driver implements ResourceNode {
     this.#post({ kind: 'tick', nowMs: performance.now(), clientLatency: this.device.takeLatency() });
     // Also when a session was closed from here, or its socket had never been full.
     this.#backlog.release();
+    // Writes may have ended without the disk.
+    this.#link?.goOn();
   }
 
   status(): ReturnType<Core['status']> {
@@ -248,7 +264,7 @@ class Driver implements ResourceNode {
 
   command(command: Command): Promise<CommandResult> {
     if (this.#state !== 'running') {
-      return Promise.resolve(refuse('shutting-down', 'this resource is stopping', 'start it again'));
+      return Promise.resolve({ ok: false, refusal: stopping });
     }
     return new Promise((resolve) => {
       const id = this.#nextCommand++;
@@ -290,13 +306,14 @@ class Driver implements ResourceNode {
     }
     this.#state = 'stopped';
     if (this.#ticker !== null) clearInterval(this.#ticker);
-    for (const resolve of this.#commands.values())
-      resolve(refuse('shutting-down', 'this resource is stopping', 'start it again'));
+    for (const resolve of this.#commands.values()) resolve({ ok: false, refusal: stopping });
     this.#commands.clear();
     await this.#link?.stop();
     // Nobody takes anything any more, and no tick comes: the front waits for every answer before it closes.
     this.#backlog.release();
+    this.device.shutDown();
     await this.#io.close();
+    await this.#opening;
     await this.#metadata.close();
   }
 
@@ -313,6 +330,7 @@ class Driver implements ResourceNode {
         this.#event = next.kind;
         for (const effect of this.#core.step(next)) this.#carryOut(effect);
         if (next.kind === 'metadataCommitted') this.#endTurnNow();
+        else if (next.kind === 'localWritten') this.#link?.goOn();
       }
     } catch (error) {
       // A bug: what the core holds is not to be trusted, so nothing more is acknowledged.
@@ -385,7 +403,9 @@ class Driver implements ResourceNode {
         this.#writeAll();
         return this.#io.detach();
       case 'openDisk':
-        void this.#openDisk().then((outcome) => this.#post({ kind: 'diskOpened', id: effect.id, outcome }));
+        this.#opening = this.#openDisk().then((outcome) =>
+          this.#post({ kind: 'diskOpened', id: effect.id, outcome }),
+        );
         return;
       case 'statusChanged':
         return this.#hooks.statusChanged();
@@ -457,6 +477,7 @@ class Driver implements ResourceNode {
 
   async #openDisk(): Promise<DiskOpenOutcome> {
     await this.#io.close();
+    if (!this.#isRunning()) return { kind: 'refused', refusal: stopping };
     const opened = await openBackingStore({
       path: this.#options.backing.path,
       sizeBytes: this.#core.options.sizeBytes,
@@ -465,6 +486,11 @@ class Driver implements ResourceNode {
       binding: this.#claim.binding,
     });
     if (!opened.ok) return { kind: 'refused', refusal: opened.refusal };
+    if (!this.#isRunning()) {
+      // Nobody would close it any more, and its lock would keep out whoever defines the resource anew.
+      await opened.store.close().catch(() => undefined);
+      return { kind: 'refused', refusal: stopping };
+    }
     this.#io.attach(opened.store);
     return { kind: 'opened', image: { superblock: this.#core.meta.superblock, active: [], chunks: [] } };
   }

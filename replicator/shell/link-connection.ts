@@ -55,6 +55,8 @@ export class LinkConnection implements HandshakeConnection {
   /** Somebody keeps a view of what is being fed. */
   #isKept = false;
   #areSettled: () => boolean = () => false;
+  #isOverrun: () => boolean = () => false;
+  #isHeldBack = false;
   #flushScheduled = false;
   /** To be told when what is encoded so far has left. */
   #leaving: (() => void)[] = [];
@@ -95,6 +97,18 @@ export class LinkConnection implements HandshakeConnection {
    */
   settledWhen(areSettled: () => boolean): void {
     this.#areSettled = areSettled;
+  }
+
+  /** Asked after input was dealt with: whether no more of it is wanted until `goOn`. */
+  overrunWhen(isOverrun: () => boolean): void {
+    this.#isOverrun = isOverrun;
+  }
+
+  /** More is wanted, unless it turns out that it is not. */
+  goOn(): void {
+    if (!this.#isHeldBack || this.#isOverrun()) return;
+    this.#isHeldBack = false;
+    this.#socket.resume();
   }
 
   /** The payload that is being delivered will be looked at later, for who knows how long. */
@@ -171,6 +185,7 @@ export class LinkConnection implements HandshakeConnection {
     this.flush();
     // Input is still read (and dropped): a socket closed with unread input is reset, and a reset may overtake
     // the last packets, the peer's reason for not mistaking this for a failure.
+    if (this.#isHeldBack) this.#socket.resume();
     this.#socket.end();
     const cancel = this.#options.clock.after(this.#options.closeTimeoutMs, () => this.#socket.destroy());
     this.#socket.once('close', cancel);
@@ -189,7 +204,8 @@ export class LinkConnection implements HandshakeConnection {
   }
 
   #nextBuffer(): Buffer {
-    const room = this.#decoder.room;
+    // Once it has ended, the payload that was to be filled is nowhere any more, and what comes is only dropped.
+    const room = this.#ended ? null : this.#decoder.room;
     this.#isDirect = room !== null;
     if (room !== null) return Buffer.from(room.buffer, room.byteOffset, room.length);
     this.#receiveBuffer ??= Buffer.allocUnsafeSlow(receiveBytes);
@@ -202,7 +218,12 @@ export class LinkConnection implements HandshakeConnection {
     this.#isKept = false;
     this.#feed(this.#receiveBuffer.subarray(0, byteCount));
     // Given away rather than received into again, unless it is certain that nobody looks at it any more.
-    if (this.#decoder.takeHasLentView() && (this.#isKept || !this.#areSettled())) this.#receiveBuffer = null;
+    if (this.#decoder.takeHasLentView() && !this.#isCertainlyFree()) this.#receiveBuffer = null;
+  }
+
+  /** With the end of a session its writes are forgotten, though some may still be on their way to the disk: nobody can say then. */
+  #isCertainlyFree(): boolean {
+    return !this.#isKept && !this.#ended && this.#areSettled();
   }
 
   /** A number: that many bytes came straight into a payload. */
@@ -211,8 +232,11 @@ export class LinkConnection implements HandshakeConnection {
     this.#feeding = true;
     const error = typeof chunk === 'number' ? this.#decoder.advance(chunk) : this.#decoder.feed(chunk);
     this.#feeding = false;
-    if (error !== null) this.#end('ProtocolError', error.message);
-    else this.flush();
+    if (error !== null) return this.#end('ProtocolError', error.message);
+    this.flush();
+    if (this.#ended || this.#isHeldBack || !this.#isOverrun()) return;
+    this.#isHeldBack = true;
+    this.#socket.pause();
   }
 
   #end(why: LinkDownReason, detail: string): void {

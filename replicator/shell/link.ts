@@ -48,6 +48,8 @@ export interface PeerLinkHooks {
   onPacket(session: number, packet: Packet, payload: Uint8Array | null): void;
   /** Whether the payloads of all `write` packets so far have been dealt with. */
   arePayloadsSettled(): boolean;
+  /** Whether so much has arrived and is not dealt with that no more is to be read, until `goOn`. */
+  isOverrun(): boolean;
   /** What `bufferedBytes` counted has been taken by the network, after it had not been for a while. */
   onDrain(): void;
 }
@@ -183,6 +185,11 @@ export class PeerLink {
   /** A payload that came with a packet of the present session has been dealt with, and is looked at no more. */
   recycle(payload: Uint8Array): void {
     this.#session?.connection.recycle(payload);
+  }
+
+  /** What made `isOverrun` say so may be over. Harmless when it is not, or never was. */
+  goOn(): void {
+    this.#session?.connection.goOn();
   }
 
   /** Send what was collected now. */
@@ -425,6 +432,7 @@ export class PeerLink {
     };
     this.#session = session;
     connection.settledWhen(() => hooks.arePayloadsSettled());
+    connection.overrunWhen(() => hooks.isOverrun());
     connection.become(
       packetPhase((packet, payload) => {
         if (payload === null || packet.kind === 'write') return hooks.onPacket(number, packet, payload);

@@ -102,3 +102,23 @@ test.serial(
     t.true((await decisions(alpha)).some(({ kind, rule }) => kind === 'disk' && rule === 'read-repaired'));
   },
 );
+
+test.serial(
+  'a write that fails on the only copy is an error of its own: the disk goes on once it can',
+  async (t) => {
+    const mirror = await startMirror(t, {});
+    const { alpha, beta } = mirror;
+    await alpha.order('promote');
+    const client = await mirror.attach(alpha);
+    await client.write(0, Buffer.alloc(4096, 1));
+    await beta.node.kill9();
+    await alpha.waitFor(({ peers }) => peers[0]?.connection !== 'Connected', 'its peer gone');
+    mirror.breakDisk(alpha, 'failWrites');
+    await t.throwsAsync(client.write(4096, Buffer.alloc(4096, 2)), { message: /EIO/ });
+    mirror.mendDisk(alpha);
+    await client.write(8192, Buffer.alloc(4096, 3));
+    await client.flush();
+    t.deepEqual([(await client.read(0, 1))[0], (await client.read(8192, 1))[0]], [1, 3]);
+    t.is((await alpha.status()).diskState, 'UpToDate');
+  },
+);

@@ -86,6 +86,7 @@ test.serial(
         onLinkRefused: () => undefined,
         onPacket: () => undefined,
         arePayloadsSettled: () => false,
+        isOverrun: () => false,
         onDrain: () => undefined,
       },
     });

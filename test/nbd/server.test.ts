@@ -80,15 +80,21 @@ test('disconnectClients called from within a request stops the rest of its chunk
   t.is(device.calls.length, 1);
 });
 
-test('disconnectClients does not wait for a client that reads nothing', async (t) => {
-  const { server, tcp, device } = await serveDevice(t, { limits: { lingerMs: 20, maxReplyBytes: 1024 } });
-  const deaf = await RawClient.inTransmission(t, tcp, { allowHalfOpen: true });
-  deaf.socket.pause();
-  for (let cookie = 0; cookie < 16; cookie++) deaf.send(request(0, cookie, 0, 4 * 1024 * 1024));
-  await device.arrived(1);
-  await server.disconnectClients();
-  t.is(server.clientCount, 0);
-});
+for (const [title, last] of [
+  ['reads nothing', Buffer.alloc(0)],
+  ['has taken leave and reads nothing', request(2, 0, 0, 0)],
+] as const)
+  test(`disconnectClients does not wait for a client that ${title}`, async (t) => {
+    const limits = { lingerMs: 20, maxReplyBytes: 128 * 1024 * 1024 };
+    const { server, tcp, device } = await serveDevice(t, { limits });
+    const deaf = await RawClient.inTransmission(t, tcp, { allowHalfOpen: true });
+    deaf.socket.pause();
+    const reads = Array.from({ length: 16 }, (_, cookie) => request(0, cookie, 0, 4 * 1024 * 1024));
+    deaf.send(Buffer.concat([...reads, last]));
+    await device.arrived(16);
+    await server.disconnectClients();
+    t.is(server.clientCount, 0);
+  });
 
 for (const [title, goneFirst] of [
   ['of clients attached', false],

@@ -1,7 +1,9 @@
 /** One connection over real sockets: its ends, its back-pressure, and what its misbehaviour costs others. */
 import { once } from 'node:events';
 import { createConnection } from 'node:net';
+import type { Socket } from 'node:net';
 import { mock } from 'node:test';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import test from 'ava';
 import { connectNbd, NbdClosedError, NbdHaggling } from '../../nbd/client.ts';
 import { hex } from '../support/conversation.ts';
@@ -248,6 +250,28 @@ test.serial('the handshake is timed, the transmission phase is not', async (t) =
   await client.disconnect();
 });
 
+test.serial("the replies behind a DISC are the client's, however long it takes to read them", async (t) => {
+  const { socketPath, device, server } = await serveDevice(t, {
+    limits: { lingerMs: 1000, maxReplyBytes: 64 * 1024 * 1024 },
+  });
+  mock.timers.enable({ apis: ['setTimeout'] });
+  t.teardown(() => {
+    mock.timers.reset();
+  });
+  const slow = await RawClient.inTransmission(t, { path: socketPath });
+  slow.socket.pause();
+  const readBytes = 4 * 1024 * 1024;
+  slow.send(Buffer.concat([request(READ, 1, 0, readBytes), request(READ, 2, 0, readBytes), disc]));
+  await device.arrived(2);
+  await nextTurn();
+  mock.timers.tick(1_000_000);
+  slow.socket.resume();
+  t.is((await slow.receive(2 * (readBytes + 16))).length, 2 * (readBytes + 16));
+  await slow.closed;
+  mock.timers.reset();
+  await server.disconnectClients();
+});
+
 test('500 silent and garbled connections do not disturb a client', async (t) => {
   const { tcp, server } = await serveDevice(t, { limits: { maxHandshaking: 100 } });
   const client = await connectNbd({ address: tcp });
@@ -281,6 +305,65 @@ test('connections beyond the bound are closed at once, and there is room again a
   await fourth.flush();
   await Promise.all([first.disconnect(), fourth.disconnect()]);
 });
+
+test('connections that are gone count as long as the device works for them: what they hold is bounded', async (t) => {
+  const { tcp, device, server } = await serveDevice(t, { limits: { maxConnections: 3 } });
+  device.hold = () => true;
+  for (let count = 1; count <= 3; count++) {
+    const client = await RawClient.inTransmission(t, tcp);
+    client.send(request(WRITE, 1, 0, 4096, Buffer.alloc(4096)));
+    await device.arrived(count);
+    client.socket.resetAndDestroy();
+    while (server.clientCount > 0) await nextTurn();
+  }
+  const fourth = await RawClient.connect(t, tcp);
+  await fourth.closed;
+  t.is(fourth.receivedBytes, 0);
+  device.releaseAll();
+  await server.disconnectClients();
+  const fifth = await connectNbd({ address: tcp });
+  await fifth.flush();
+  await fifth.disconnect();
+});
+
+test('connections that never say anything do not take the place of clients', async (t) => {
+  const { tcp } = await serveDevice(t, { limits: { maxConnections: 3, maxHandshaking: 3 } });
+  const first = await connectNbd({ address: tcp });
+  const silent = [await RawClient.connect(t, tcp), await RawClient.connect(t, tcp)];
+  for (const client of silent) await client.receive(18);
+  const second = await connectNbd({ address: tcp });
+  await silent[0]?.closed;
+  const third = await connectNbd({ address: tcp });
+  await silent[1]?.closed;
+  const fourth = await RawClient.connect(t, tcp);
+  await fourth.closed;
+  t.is(fourth.receivedBytes, 0);
+  await Promise.all([first, second, third].map((client) => client.disconnect()));
+});
+
+for (const [title, isUnix, leave] of [
+  ['TCP connection that was closed', false, (socket: Socket) => socket.destroy()],
+  ['TCP connection that was reset', false, (socket: Socket) => socket.resetAndDestroy()],
+  ['Unix connection that was closed', true, (socket: Socket) => socket.destroy()],
+] as const)
+  test(`requests that waited on a ${title} do not land over newer data`, async (t) => {
+    const { tcp, socketPath, device, server } = await serveDevice(t, { limits: { maxRequestsInFlight: 1 } });
+    const address = isUnix ? { path: socketPath } : tcp;
+    device.hold = (call) => call.kind === 'write' && call.offsetBytes === 0;
+    const before = await RawClient.inTransmission(t, address);
+    const written = Buffer.from('old');
+    before.send(Buffer.concat([request(WRITE, 1, 0, 3, written), request(WRITE, 2, 4096, 3, written)]));
+    await device.arrived(1);
+    leave(before.socket);
+    await before.closed;
+    const after = await connectNbd({ address });
+    await after.write(4096, written);
+    await after.write(4096, Buffer.from('new'));
+    device.releaseAll();
+    await after.disconnect();
+    await server.disconnectClients();
+    t.is(device.contents(4096, 3).toString(), 'new');
+  });
 
 test('a pipelined handshake and its first requests in one segment are served', async (t) => {
   const { tcp } = await serveDevice(t);

@@ -49,6 +49,25 @@ test('a client over TLS reads and writes, also more than one record', async (t) 
   await client.disconnect();
 });
 
+test('requests that waited on a TLS connection that is gone do not land over newer data', async (t) => {
+  if (!requireTool(t, ['openssl'])) return;
+  const { ca, server: certificate } = await material(t);
+  const tls = { ...certificate, required: true };
+  const { tcp, server, device } = await serveDevice(t, { tls, limits: { maxRequestsInFlight: 1 } });
+  device.hold = (call) => call.kind === 'write' && call.offsetBytes === 0;
+  const before = await connectNbd({ address: tcp, tls: { caPem: ca.certPem } });
+  const lost = [0, 4096].map((offset) => t.throwsAsync(before.write(offset, Buffer.from('old'))));
+  await device.arrived(1);
+  before.destroy();
+  await Promise.all([before.closed, ...lost]);
+  const after = await connectNbd({ address: tcp, tls: { caPem: ca.certPem } });
+  await after.write(4096, Buffer.from('new'));
+  device.releaseAll();
+  await after.disconnect();
+  await server.disconnectClients();
+  t.is(device.contents(4096, 3).toString(), 'new');
+});
+
 test('a server that requires TLS serves no client without', async (t) => {
   if (!requireTool(t, ['openssl'])) return;
   const { server } = await material(t);

@@ -1,4 +1,4 @@
-/** Staying awake between requests: begun by close arrivals only, and never for longer than the window without one. */
+/** Staying awake between requests: begun by close turns of few only, and never for longer than the window without one. */
 import test from 'ava';
 import { BusyPoll } from '../../replicator/shell/busy-poll.ts';
 
@@ -15,17 +15,19 @@ function poller(windowMs = 0.2, yieldTakesMs = 0) {
     yieldProcessor,
     windowMs,
   });
+  /** The event loop comes round. */
+  const turnAfter = (ms: number): void => {
+    clock.nowMs += ms;
+    for (const then of due.splice(0)) then();
+  };
   return {
     poll,
     clock,
-    arriveAfter(ms: number) {
-      clock.nowMs += ms;
-      poll.onArrival();
-    },
-    /** The event loop comes round. */
-    turnAfter(ms: number) {
-      clock.nowMs += ms;
-      for (const then of due.splice(0)) then();
+    turnAfter,
+    /** One turn that brings so much. */
+    arriveAfter(ms: number, arrivals = 1) {
+      for (let arrival = 0; arrival < arrivals; arrival++) poll.onArrival();
+      turnAfter(ms);
     },
     get isAwake() {
       return due.length > 0;
@@ -35,24 +37,25 @@ function poller(windowMs = 0.2, yieldTakesMs = 0) {
 
 test('requests far apart never keep the thread awake', (t) => {
   const one = poller();
-  for (let arrival = 0; arrival < 100; arrival++) one.arriveAfter(0.3);
-  t.false(one.isAwake);
+  for (let turn = 0; turn < 100; turn++) {
+    one.arriveAfter(0.3);
+    t.false(one.isAwake);
+  }
 });
 
 test('the requests of one turn count as one', (t) => {
   const one = poller();
-  for (let arrival = 0; arrival < 100; arrival++) one.arriveAfter(0.001);
+  one.arriveAfter(0.1, 8);
   t.false(one.isAwake);
 });
 
 test('requests in close succession do, until the window has passed without one', (t) => {
   const one = poller();
-  for (let arrival = 0; arrival < 6; arrival++) one.arriveAfter(0.1);
+  for (let turn = 0; turn < 6; turn++) one.arriveAfter(0.1);
   t.true(one.isAwake);
   one.turnAfter(0.15);
   t.true(one.isAwake);
   one.arriveAfter(0.01);
-  one.turnAfter(0.01);
   one.turnAfter(0.15);
   t.true(one.isAwake, 'the window begins anew with each arrival');
   one.turnAfter(0.1);
@@ -62,9 +65,20 @@ test('requests in close succession do, until the window has passed without one',
   t.false(one.isAwake, 'what was in vain is not begun again at once');
 });
 
+test('turns that bring many requests keep nothing awake, however close they are, until they bring few again', (t) => {
+  const one = poller();
+  for (let turn = 0; turn < 6; turn++) one.arriveAfter(0.1);
+  t.true(one.isAwake);
+  for (let turn = 0; turn < 20; turn++) one.arriveAfter(0.1, 20);
+  t.false(one.isAwake);
+  t.false(one.poll.isPolling);
+  for (let turn = 0; turn < 20; turn++) one.arriveAfter(0.1);
+  t.true(one.isAwake);
+});
+
 test('a window of zero keeps nothing awake', (t) => {
   const one = poller(0);
-  for (let arrival = 0; arrival < 100; arrival++) one.arriveAfter(0.1);
+  for (let turn = 0; turn < 100; turn++) one.arriveAfter(0.1);
   t.false(one.isAwake);
 });
 
@@ -74,11 +88,9 @@ test('who keeps the processor for long is given way to once a second at most', (
     [3, 1],
   ] as const) {
     const one = poller(0.2, takesMs);
-    for (let arrival = 0; arrival < 6; arrival++) one.arriveAfter(0.1);
-    for (let turn = 0; turn < 10; turn++) {
-      one.turnAfter(0.01);
-      one.arriveAfter(0.01);
-    }
+    for (let turn = 0; turn < 4; turn++) one.arriveAfter(0.1);
+    t.is(one.clock.yields, 0);
+    for (let turn = 0; turn < 10; turn++) one.arriveAfter(0.01);
     t.is(one.clock.yields, expected);
   }
 });

@@ -38,6 +38,7 @@ export class LinkRecorder {
         payload: payload === null ? null : Buffer.from(payload).toString('latin1'),
       }),
     arePayloadsSettled: () => false,
+    isOverrun: () => false,
     onDrain: () => undefined,
   };
 

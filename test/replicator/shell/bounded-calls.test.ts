@@ -1,6 +1,9 @@
 /** Calls off the thread: so many at a time, in order, and never one too many. */
 import { closeSync, openSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import test from 'ava';
 import { BoundedCalls } from '../../../replicator/shell/bounded-calls.ts';
 import { seek } from '../../../replicator/shell/libc.ts';
@@ -40,6 +43,31 @@ test('a call that ends while it is being started makes room at once', (t) => {
   t.is(ran, 3);
 });
 
+test('calls that have ended are not held on to, however long there is always one that waits', async (t) => {
+  const calls = new BoundedCalls(1);
+  const data: WeakRef<Uint8Array>[] = [];
+  const ends: (() => void)[] = [];
+  const begin = (bytes: Uint8Array): void => {
+    data.push(new WeakRef(bytes));
+    calls.run((ended) => {
+      bytes.fill(1);
+      ends.push(ended);
+    });
+  };
+  begin(new Uint8Array(4096));
+  begin(new Uint8Array(4096));
+  for (let call = 0; call < 1000; call++) {
+    begin(new Uint8Array(4096));
+    ends.shift()?.();
+  }
+  t.is(ends.length, 1);
+  // What a weak reference was made to stays until the turn is over.
+  await nextTurn();
+  collectGarbage();
+  const held = data.filter((reference) => reference.deref() !== undefined).length;
+  t.true(held < 100, `the data of ${held} calls of 1002 is held on to`);
+});
+
 test('a thousand seeks at once are all answered', async (t) => {
   const path = join(temporaryDirectory(t), 'file');
   writeFileSync(path, Buffer.alloc(4096, 1));
@@ -54,3 +82,8 @@ test('a thousand seeks at once are all answered', async (t) => {
   closeSync(fd);
   t.deepEqual(new Set(answers), new Set([0]));
 });
+
+function collectGarbage(): void {
+  setFlagsFromString('--expose-gc');
+  runInNewContext('gc()');
+}
