@@ -5,7 +5,7 @@ import { jsonBodies } from './plugins/json-bodies.ts';
 import { apiDocument } from './plugins/api-document.ts';
 import { allowedHosts } from './plugins/allowed-hosts.ts';
 import { bearerToken } from './plugins/bearer-token.ts';
-import { problems } from './plugins/problems.ts';
+import { answerError, problems } from './plugins/problems.ts';
 import { schemaValidation } from './plugins/schema-validation.ts';
 import type { ResourceCatalog } from './resource-catalog.ts';
 import { commandRoutes } from './routes/commands.ts';
@@ -41,6 +41,7 @@ export async function buildApp(options: AppOptions): Promise<Api> {
     // By default a plugin that takes 10 s to load fails the start: on a slow disk or a busy machine, for no fault.
     pluginTimeout: 0,
     return503OnClosing: true,
+    frameworkErrors: (error, request, reply) => void answerError(error, request, reply),
   }).withTypeProvider<TypeBoxTypeProvider>();
 
   await app.register(problems);

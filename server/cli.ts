@@ -158,6 +158,8 @@ function expectWords(verb: string, wanted: readonly string[], given: readonly st
   const required = wanted.filter((word) => !word.startsWith('['));
   const missing = required[given.length];
   if (missing !== undefined) throw new UsageError(`${verb}: ${missing} is missing`);
+  const empty = wanted[given.indexOf('')];
+  if (empty !== undefined) throw new UsageError(`${verb}: ${empty} is empty`);
   const extra = given[wanted.length];
   if (extra !== undefined) throw new UsageError(`${verb}: "${extra}" is one argument too many`);
 }

@@ -161,7 +161,8 @@ function readFlags(args: readonly string[]): ReadonlyMap<Flag, string> {
       throw new UsageError(`unknown flag ${token.rawName}${didYouMean(token.name, known)}`);
     if (token.name === 'stop-on-stdin-end') {
       flags.set(token.name, token.value ?? 'true');
-    } else if (token.value === undefined || (!token.inlineValue && token.value.startsWith('--'))) {
+    } else if (!token.value || (!token.inlineValue && token.value.startsWith('--'))) {
+      // An empty one as well: a variable of the shell that is not set would make its directory the data directory.
       throw new UsageError(`${token.rawName} needs a value`);
     } else {
       flags.set(token.name, token.value);

@@ -12,6 +12,7 @@ import {
 } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { openNodeStore, type NodeStore } from './node-store.ts';
+import { StartError } from './start-error.ts';
 
 export interface DataDirectory {
   readonly path: string;
@@ -21,11 +22,21 @@ export interface DataDirectory {
   readonly store: NodeStore;
 }
 
-/** Creates what is missing; throws NodeStoreError or a system error when it cannot be used. */
+/** Creates what is missing; throws StartError, NodeStoreError or a system error when it cannot be used. */
 export function openDataDirectory(directory: string, nodeName: string): DataDirectory {
   const path = resolve(directory);
-  mkdirSync(join(path, 'resources'), { recursive: true, mode: 0o700 });
-  chmodSync(path, 0o700);
+  try {
+    // The outer one by itself: of a file system that is read-only, the recursive call says that it does not exist.
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+    chmodSync(path, 0o700);
+    mkdirSync(join(path, 'resources'), { recursive: true, mode: 0o700 });
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new StartError(
+      `the data directory ${path} cannot be made or used: ${why}. Correct its path or permissions, or choose another --data-dir.`,
+      { cause: error },
+    );
+  }
   // The store first: its lock keeps a second process from replacing the token of the one that runs.
   const store = openNodeStore(join(path, 'node.db'), nodeName);
   try {

@@ -26,7 +26,7 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Records a running node; the returned function takes it back. */
 export function registerNode(entry: NodeEntry, environment: Environment = process.env): () => void {
-  const directory = registryDirectory(environment);
+  const [directory] = registryDirectories(environment);
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   chmodSync(directory, 0o700);
   removeStale(directory, entry);
@@ -39,23 +39,33 @@ export function registerNode(entry: NodeEntry, environment: Environment = proces
 
 /** The nodes that run, by name. */
 export function runningNodes(environment: Environment = process.env): readonly NodeEntry[] {
-  const directory = registryDirectory(environment);
-  let files: string[];
-  try {
-    files = readdirSync(directory).filter((file) => file.endsWith('.json'));
-  } catch {
-    return [];
-  }
-  return files
-    .map((file) => readEntry(join(directory, file)))
+  return registryDirectories(environment)
+    .flatMap(filesIn)
+    .map(readEntry)
     .filter((entry): entry is NodeEntry => entry !== null && isRunning(entry.pid))
     .sort((a, b) => a.name.localeCompare(b.name));
 }
 
-function registryDirectory(environment: Environment): string {
+function filesIn(directory: string): readonly string[] {
+  try {
+    const files = readdirSync(directory).filter((file) => file.endsWith('.json'));
+    return files.map((file) => join(directory, file));
+  } catch {
+    return [];
+  }
+}
+
+/**
+ * The first is where a node is recorded. A service has no runtime directory where a login has one, and the other way
+ * round after sudo or in cron: they find each other's nodes nevertheless.
+ */
+function registryDirectories(environment: Environment): readonly [string, ...string[]] {
   const runtime = environment['XDG_RUNTIME_DIR'];
   const state = environment['XDG_STATE_HOME'] ?? join(environment['HOME'] ?? homedir(), '.local', 'state');
-  return join(runtime === undefined || runtime === '' ? state : runtime, 'lockstep', 'nodes');
+  const nodesIn = (directory: string) => join(directory, 'lockstep', 'nodes');
+  return runtime === undefined || runtime === ''
+    ? [nodesIn(state), nodesIn(`/run/user/${process.getuid?.() ?? 0}`)]
+    : [nodesIn(runtime), nodesIn(state)];
 }
 
 /** Killed nodes leave their entries; so does, under a process id used again, what this node replaces. */

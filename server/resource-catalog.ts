@@ -122,9 +122,14 @@ export class ResourceCatalog {
         return { created: false, status: await this.status(name) };
       }
       // Started before it is stored: what cannot start is refused as a whole, and nothing is left behind.
+      const { directory } = resourcePaths(this.#dataDirectory, name);
+      const isNew = (await lstat(directory).catch(errorCode)) === 'ENOENT';
       const result = await this.plane.start(definition);
       if (!result.ok) {
         await this.plane.stop(name);
+        // Above all a disk of the size asked for: the next attempt, with another size, would be for another device. Nobody has
+        // been served from it. A backing that was named keeps the metadata that has claimed it: no other could use it.
+        if (isNew && definition.backingPath === null) await rm(directory, { recursive: true, force: true });
         throw refusalError(result.refusal);
       }
       // Taken up from kept data that had grown: the request is for another device than the one that is there.
@@ -137,7 +142,13 @@ export class ResourceCatalog {
           `Define it with the size ${formatSize(size)}; a device never shrinks.`,
         );
       }
-      this.#store.save(definition);
+      try {
+        this.#store.save(definition);
+      } catch (error) {
+        // A full disk, say: it would run on as it was defined here, whatever the next attempt says, and nothing could end it.
+        await this.plane.stop(name);
+        throw error;
+      }
       this.#log.info({ resource: name, sizeBytes: definition.sizeBytes }, 'resource defined');
       return { created: true, status: await this.status(name) };
     });
@@ -296,4 +307,8 @@ function conflict(
 
 function hasCopyElsewhere(status: ResourceStatus): boolean {
   return status.peers.some((peer) => peer.connection === 'Connected' && peer.diskState === 'UpToDate');
+}
+
+function errorCode(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : null;
 }

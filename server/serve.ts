@@ -113,7 +113,14 @@ export async function serve(config: Config, version: string): Promise<void> {
   saveCompiled();
 }
 
+/** Lines kept while the log cannot be written, bytes; more are dropped. */
+const logBacklogBytesMax = 256 * 1024;
+
 function createLogger(config: Config): Logger {
+  // Synchronous: the last line before an end is the one that tells why.
+  const out = destination({ fd: 2, sync: true, maxLength: logBacklogBytesMax });
+  // A log on a full disk, above all: unheard, the error would end the node, which serves as well without.
+  out.on('error', () => undefined);
   return pino(
     {
       level: config.logLevel,
@@ -123,8 +130,7 @@ function createLogger(config: Config): Logger {
         censor: '(hidden)',
       },
     },
-    // Synchronous: the last line before an end is the one that tells why.
-    destination({ fd: 2, sync: true }),
+    out,
   );
 }
 

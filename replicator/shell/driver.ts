@@ -230,12 +230,15 @@ class Driver implements ResourceNode {
       const listening = await this.#link.start();
       if (!listening.ok) {
         const { host, port } = this.#options.replication?.listen ?? { host: '', port: 0 };
+        const isTaken = listening.reason === 'address-in-use';
         return {
           ok: false,
           refusal: {
-            code: 'address-in-use',
+            code: isTaken ? 'address-in-use' : 'address-unusable',
             reason: `The replication address ${host}:${port} cannot be listened on: ${listening.detail}.`,
-            nextStep: 'End what uses it, or choose another replication.listen.',
+            nextStep: isTaken
+              ? 'End what uses it, or choose another replication.listen.'
+              : 'Choose an address of this machine.',
           },
         };
       }

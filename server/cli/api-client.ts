@@ -65,7 +65,7 @@ export class ApiClient {
   }
 
   /**
-   * The events, until the stream ends or `signal` aborts it. Throws ApiFailure when it cannot be had.
+   * The events, until the stream ends or `signal` aborts it. Throws ApiFailure when it cannot be had, or is torn off.
    */
   async *events(signal?: AbortSignal): AsyncGenerator<ServerEvent, void, undefined> {
     let response: Response;
@@ -84,7 +84,15 @@ export class ApiClient {
         problem.ok ? problem.value : local(`no events: ${response.status}`, 'Is it a Lockstep node?'),
       );
     }
-    yield* readEvents(response.body);
+    yield* readEvents(this.#bytes(response.body));
+  }
+
+  async *#bytes(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    try {
+      yield* body;
+    } catch (error) {
+      throw new ApiFailure(unreachable(this.target.api, error));
+    }
   }
 }
 

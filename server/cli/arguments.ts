@@ -62,7 +62,7 @@ export function readArguments(
       values.set(token.name, ['true']);
       continue;
     }
-    if (token.value === undefined || (!token.inlineValue && token.value.startsWith('--'))) {
+    if (!token.value || (!token.inlineValue && token.value.startsWith('--'))) {
       throw new UsageError(`${verb}: ${token.rawName} needs a value`);
     }
     const before = spec.type === 'list' ? (values.get(token.name) ?? []) : [];

@@ -2,7 +2,7 @@
  * What the control API needs of the threads that move data. The supervisor is the real one; tests have a fake.
  */
 import type { Command } from '../../replicator/core/command.ts';
-import type { CommandResult, Refusal } from '../../replicator/core/refusal.ts';
+import { refuse, type CommandResult, type Refusal } from '../../replicator/core/refusal.ts';
 import type { ResourceDefinition } from '../schemas/resource-definition.ts';
 import type { DecisionRecord, ResourceStatus } from '../schemas/status.ts';
 
@@ -36,3 +36,12 @@ export interface DataPlane {
 }
 
 export class CommandTimeout extends Error {}
+
+/** To a command for a resource that is on its way out, or not there yet. */
+export function beingStopped(name: string): CommandResult {
+  return refuse(
+    'shutting-down',
+    `"${name}" is being stopped or has not been started yet`,
+    'Look at the list of resources in a moment.',
+  );
+}

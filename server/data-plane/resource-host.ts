@@ -3,6 +3,7 @@
  * together. Whether clients may attach is the node's word; how many have is told to it.
  */
 import { mkdir, readFile } from 'node:fs/promises';
+import { createSecureContext } from 'node:tls';
 import type { Command } from '../../replicator/core/command.ts';
 import type { Decision } from '../../replicator/core/decision.ts';
 import { defaultCoreOptions, type CoreOptions } from '../../replicator/core/options.ts';
@@ -156,7 +157,7 @@ export class ResourceHost {
       await front.close();
       return at;
     }
-    const opened = await parts.openResourceNode(nodeOptions(definition, this.#context), {
+    const opening = parts.openResourceNode(nodeOptions(definition, this.#context), {
       statusChanged: () => this.#scheduleReport(),
       serveClients: (serve) => this.#serveClients(serve, front),
       decided: (decision) => {
@@ -164,6 +165,11 @@ export class ResourceHost {
       },
       log,
       panic,
+    });
+    const opened = await opening.catch(async (error: unknown) => {
+      // Left open, the listener would be in the way of the next attempt.
+      await front.close();
+      throw error;
     });
     if (!opened.ok) {
       await front.close();
@@ -213,14 +219,16 @@ export class ResourceHost {
         tls.caFile === undefined
           ? {}
           : { caPem: await readFile(tls.caFile, 'utf8'), requireClientCert: true };
+      // Throws when they are no PEM, or do not fit together.
+      createSecureContext({ cert: certPem, key: keyPem, ca: ca.caPem });
       return { options: { certPem, keyPem, ...ca, required: tls.required ?? true }, refusal: null };
     } catch (error) {
       return {
         options: null,
         refusal: {
           code: 'tls-unusable',
-          reason: `the TLS files of "${this.name}" cannot be read: ${text(error)}`,
-          nextStep: 'Correct the paths or the permissions, then use attach.',
+          reason: `the TLS files of "${this.name}" cannot be used: ${text(error)}`,
+          nextStep: 'Correct the paths, the permissions or the files, then use attach.',
         },
       };
     }

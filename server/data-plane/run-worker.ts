@@ -1,6 +1,7 @@
 /** The data-plane thread: hosts its resources and answers the main thread, a request at a time per resource. */
 import type { MessagePort } from 'node:worker_threads';
 import { saveCompiled } from '../compile-cache.ts';
+import { beingStopped } from './data-plane.ts';
 import type { HostParts } from './host-parts.ts';
 import type { FromWorker, ToWorker } from './protocol.ts';
 import { ResourceHost } from './resource-host.ts';
@@ -11,6 +12,8 @@ const panicGraceMs = 30_000;
 
 export function runWorker(port: MessagePort, data: WorkerData, parts: HostParts): void {
   const hosts = new Map<string, ResourceHost>();
+  /** Ends that are under way: whoever asks for the same end hears of it when it has come. */
+  const stops = new Map<string, Promise<void>>();
   const send = (message: FromWorker) => port.postMessage(message);
 
   const panic = (resource: string, text: string): void => {
@@ -35,6 +38,15 @@ export function runWorker(port: MessagePort, data: WorkerData, parts: HostParts)
     return host;
   };
 
+  const stop = (name: string): Promise<void> => {
+    const host = hosts.get(name);
+    if (!host) return stops.get(name) ?? Promise.resolve();
+    hosts.delete(name);
+    const end = host.stop().finally(() => stops.delete(name));
+    stops.set(name, end);
+    return end;
+  };
+
   const answer = async (message: ToWorker): Promise<void> => {
     const { id } = message;
     switch (message.kind) {
@@ -47,13 +59,13 @@ export function runWorker(port: MessagePort, data: WorkerData, parts: HostParts)
         return saveCompiled();
       }
       case 'stop': {
-        const host = hosts.get(message.name);
-        hosts.delete(message.name);
-        await host?.stop();
+        await stop(message.name);
         return send({ kind: 'stopped', id });
       }
       case 'command': {
-        const result = await hostOf(hosts, message.name).command(message.command);
+        // Commands do not wait for the end of a resource, which may take seconds: one may come behind it.
+        const result =
+          (await hosts.get(message.name)?.command(message.command)) ?? beingStopped(message.name);
         const plain = result.ok ? { ...result, givenUp: [...result.givenUp] } : result;
         return send({ kind: 'commandDone', id, result: plain });
       }
@@ -61,7 +73,7 @@ export function runWorker(port: MessagePort, data: WorkerData, parts: HostParts)
         return send({
           kind: 'configured',
           id,
-          applied: hostOf(hosts, message.definition.name).configure(message.definition),
+          applied: hosts.get(message.definition.name)?.configure(message.definition) ?? 'next-start',
         });
       case 'status':
         return send({ kind: 'statusIs', id, status: hosts.get(message.name)?.status() ?? null });
@@ -82,10 +94,4 @@ export function runWorker(port: MessagePort, data: WorkerData, parts: HostParts)
     // A rejection is a bug; unhandled it ends this thread, and with it the process.
     void answer(message);
   });
-}
-
-function hostOf(hosts: ReadonlyMap<string, ResourceHost>, name: string): ResourceHost {
-  const host = hosts.get(name);
-  if (!host) throw new Error(`this data plane has no resource ${name}`);
-  return host;
 }

@@ -10,7 +10,7 @@ import { refuse, type CommandResult } from '../../replicator/core/refusal.ts';
 import type { ResourceDefinition } from '../schemas/resource-definition.ts';
 import { dataPlaneYoungMebibytes } from '../young-generation.ts';
 import type { DecisionRecord, ResourceStatus } from '../schemas/status.ts';
-import { CommandTimeout, type DataPlane, type StartResult } from './data-plane.ts';
+import { beingStopped, CommandTimeout, type DataPlane, type StartResult } from './data-plane.ts';
 import { checkFromWorker, checkToWorker, type Answer, type FromWorker, type ToWorker } from './protocol.ts';
 import { offlineStatus } from './status-report.ts';
 import type { WorkerData } from './worker-data.ts';
@@ -83,7 +83,9 @@ export class Supervisor implements DataPlane {
   }
 
   async configure(definition: ResourceDefinition): Promise<'applied' | 'next-start'> {
-    const answer = await this.#ask(this.#plane(definition.name), { kind: 'configure', definition }, null);
+    const plane = this.#planeOf.get(definition.name);
+    if (!plane) return 'next-start';
+    const answer = await this.#ask(plane, { kind: 'configure', definition }, null);
     if (answer?.kind !== 'configured') throw unfit(answer);
     return answer.applied;
   }
@@ -92,8 +94,10 @@ export class Supervisor implements DataPlane {
     if (this.#closing || command.kind === 'stop') {
       return refuse('shutting-down', 'the node is stopping', 'Start it again.');
     }
+    const plane = this.#planeOf.get(name);
+    if (!plane) return beingStopped(name);
     const timeoutMs = this.#options.commandTimeoutMs ?? defaultCommandTimeoutMs;
-    const answer = await this.#ask(this.#plane(name), { kind: 'command', name, command }, timeoutMs);
+    const answer = await this.#ask(plane, { kind: 'command', name, command }, timeoutMs);
     if (answer === null) {
       throw new CommandTimeout(
         `the data plane of "${name}" did not answer ${command.kind} within ${timeoutMs} ms`,
@@ -118,7 +122,9 @@ export class Supervisor implements DataPlane {
   }
 
   async decisions(name: string): Promise<readonly DecisionRecord[]> {
-    const answer = await this.#ask(this.#plane(name), { kind: 'decisions', name }, null);
+    const plane = this.#planeOf.get(name);
+    if (!plane) return [];
+    const answer = await this.#ask(plane, { kind: 'decisions', name }, null);
     if (answer?.kind !== 'decisionsAre') throw unfit(answer);
     return answer.decisions;
   }
@@ -232,12 +238,6 @@ export class Supervisor implements DataPlane {
       plane.pending.set(id, settle);
       plane.worker.postMessage(message);
     });
-  }
-
-  #plane(name: string): Plane {
-    const plane = this.#planeOf.get(name);
-    if (!plane) throw new Error(`no data plane has the resource ${name}`);
-    return plane;
   }
 }
 

@@ -5,9 +5,7 @@ import { ApiError, problem } from '../errors.ts';
 import type { Problem } from '../schemas/answers.ts';
 
 export const problems = fastifyPlugin((app: FastifyInstance, _options: object, done: () => void) => {
-  app.setErrorHandler<FastifyError>((error, request, reply) =>
-    send(request, reply, toProblem(error, request)),
-  );
+  app.setErrorHandler<FastifyError>(answerError);
   app.setNotFoundHandler((request, reply) =>
     send(
       request,
@@ -21,6 +19,11 @@ export const problems = fastifyPlugin((app: FastifyInstance, _options: object, d
   );
   done();
 });
+
+/** Also for what the router refuses before any handler is reached: a path that cannot be decoded, or is too long. */
+export function answerError(error: FastifyError, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  return send(request, reply, toProblem(error, request));
+}
 
 function toProblem(error: FastifyError, request: FastifyRequest): Problem {
   if (error instanceof ApiError) return error.problem;

@@ -12,7 +12,8 @@ export const schemaValidation = fastifyPlugin((app: FastifyInstance, _options: o
     const check = checker(schema);
     return (value: unknown) => {
       // A body may be left out where nothing in it is required; only texts of a URL are converted.
-      const given = httpPart === 'body' ? (value ?? {}) : Value.Convert(schema, flags(value));
+      const text = httpPart === 'querystring' ? flags(value) : value;
+      const given = httpPart === 'body' ? (value ?? {}) : Value.Convert(schema, text);
       const checked = check(given);
       return checked.ok ? { value: checked.value } : { error: invalid(checked.mistakes) };
     };

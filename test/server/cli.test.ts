@@ -98,6 +98,8 @@ test.serial('misuse exits with 2 and says what would be right', async (t) => {
     [['promote'], /NAME is missing/],
     [['promote', 'r0', 'r1'], /"r1" is one argument too many/],
     [['status', '--api'], /--api needs a value/],
+    [['status', '--data-dir', ''], /--data-dir needs a value/],
+    [['delete', '', '--wipe'], /NAME is empty/],
     [['create', 'r0'], /--size is missing/],
     [['create', 'r0', '--size', '1000'], /multiple of 4096/],
     [['resync', 'r0', 'backwards'], /"action" must be "pause"/],
@@ -150,6 +152,33 @@ test.serial('with two nodes running, status shows both and a change asks which',
   const told = await lockstep(['promote', 'r0', '--api', api], environment);
   t.is(told.status, 1);
   t.regex(told.stderr, /no resource "r0"/);
+});
+
+test.serial('a service without a runtime directory is found from a login that has one', async (t) => {
+  const { api, directory } = await node(t);
+  const login = { ...cleanEnvironment(join(directory, 'run')), XDG_STATE_HOME: join(directory, 'home') };
+  const tokenFile = join(directory, 'api-token');
+  const entry = { name: 'alpha', api, pid: process.pid, tokenFile, dataDirectory: directory };
+  registerNode(entry, { XDG_STATE_HOME: login.XDG_STATE_HOME });
+  const status = await lockstep(['status'], login);
+  t.deepEqual([status.status, status.stdout], [0, 'no resources\n'], status.stderr);
+});
+
+test.serial('events that are torn off by the death of the node say so, without a trace', async (t) => {
+  const { environment, send, app } = await node(t);
+  await send('PUT', '/v1/resources/r0', mirroredBody);
+  const child = spawn(process.execPath, [mainFile, 'events'], {
+    env: environment,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  t.teardown(() => child.kill('SIGKILL'));
+  let stderr = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+  const exited = once(child, 'close');
+  await once(child.stdout, 'data');
+  app.server.closeAllConnections();
+  t.deepEqual(await exited, [1, null]);
+  t.regex(stderr, /^lockstep events: no answer from http.*Is the node running\?.*\n$/);
 });
 
 test.serial('events prints a line per change until it is ended', async (t) => {

@@ -72,6 +72,13 @@ const wrong: readonly (readonly [string, string[], Record<string, string>, unkno
   ['an unknown flag', ['--data-dri', '/d'], {}, {}, /unknown flag --data-dri \(did you mean "data-dir"\?\)/],
   ['a word', ['alpha'], {}, {}, /no argument "alpha"/],
   ['a flag without value', ['--name'], {}, {}, /--name needs a value/],
+  [
+    'an empty data directory, which would be the current one,',
+    ['--data-dir', ''],
+    {},
+    {},
+    /--data-dir needs a value/,
+  ],
   ['a flag for a value', ['--name', '--api'], {}, {}, /--name needs a value/],
   ['a bad name', ['--name', 'a/b', '--data-dir', '/d'], {}, {}, /--name: "a\/b" is no name/],
   ['a bad address', ['--api', 'here', '--data-dir', '/d'], {}, {}, /--api: "here" is not HOST:PORT/],

@@ -8,6 +8,7 @@ import test from 'ava';
 import { openDataDirectory, readToken } from '../../server/data-directory.ts';
 import { defineResource } from '../../server/definition.ts';
 import { NodeStoreError, openNodeStore } from '../../server/node-store.ts';
+import { StartError } from '../../server/start-error.ts';
 import { mirroredBody, temporaryDirectory } from '../support/test-app.ts';
 
 function definition(name: string) {
@@ -140,6 +141,15 @@ test('the data directory is private; its token is made once', (t) => {
   second.store.close();
   t.is(second.token, first.token);
   t.is(statSync(first.tokenFile).mode & 0o777, 0o600);
+});
+
+test('a data directory that cannot be one is refused with its path and what to do', (t) => {
+  const path = join(temporaryDirectory(t), 'file');
+  writeFileSync(path, '');
+  t.throws(() => openDataDirectory(path, 'alpha'), {
+    instanceOf: StartError,
+    message: new RegExp(`${path} cannot be made or used: .*choose another --data-dir`),
+  });
 });
 
 test('an empty token file is refused, not taken for a token', (t) => {

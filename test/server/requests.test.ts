@@ -152,9 +152,11 @@ for (const [url, body, detail] of badCommands) {
 
 test('a bad resource name is invalid-request', async (t) => {
   const { send } = await testApp(t);
-  for (const name of ['.hidden', '-x', 'a%2Fb', 'a%20b', 'x'.repeat(64), '..%2f..%2fetc']) {
+  const long = [64, 101, 4096].map((length) => 'x'.repeat(length));
+  for (const name of ['', '.hidden', '-x', 'a%2Fb', 'a%20b', 'a%zz', ...long, '..%2f..%2fetc']) {
     const answer = await send('PUT', `/v1/resources/${name}`, { size: 4096 });
     t.is(answer.statusCode, 400, `${name}: ${answer.body}`);
+    t.is(answer.headers['content-type'], 'application/problem+json');
     t.is(answer.json<{ code: string }>().code, 'invalid-request');
   }
 });

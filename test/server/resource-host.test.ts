@@ -1,4 +1,5 @@
 /** A resource in a data plane: its node and the NBD server in front of it, with both ends faked. */
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { refuse } from '../../replicator/core/refusal.ts';
@@ -178,10 +179,19 @@ test('TLS files that are missing are tls-unusable', async (t) => {
   t.is((await host.start())?.code, 'tls-unusable');
 });
 
+test('TLS files that are no certificate are tls-unusable, and nothing is listened on', async (t) => {
+  const file = join(temporaryDirectory(t), 'x.pem');
+  writeFileSync(file, 'garbage');
+  const { host, parts } = hosted(t, { size: 8192, nbd: { tls: { certFile: file, keyFile: file } } });
+  t.is((await host.start())?.code, 'tls-unusable');
+  t.deepEqual(parts.events, []);
+});
+
 test('a start that throws is a fault of this resource only', async (t) => {
   const { host, parts } = hosted(t, mirroredBody);
   parts.openResourceNode = () => Promise.reject(new Error('surprise'));
   t.regex((await host.start())?.reason ?? '', /surprise/);
+  t.is(parts.events.at(-1), 'front closed');
 });
 
 test('stop ends the node, then the front, and waits for a start under way', async (t) => {

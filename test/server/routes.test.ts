@@ -42,6 +42,16 @@ test('PUT: what cannot start is refused and leaves no definition', async (t) => 
   t.deepEqual(plane.stopped, ['r0']);
 });
 
+test('PUT: a definition that cannot be stored leaves nothing running', async (t) => {
+  const { send, plane, store } = await testApp(t);
+  store.save = () => {
+    throw new Error('the disk is full');
+  };
+  t.is((await send('PUT', '/v1/resources/r0', mirroredBody)).statusCode, 500);
+  t.is(plane.started.length, 1);
+  t.is(plane.status('r0'), null);
+});
+
 test('PUT: two at once for one name define it once', async (t) => {
   const { send, plane } = await testApp(t);
   const answers = await Promise.all([1, 2].map(() => send('PUT', '/v1/resources/r0', mirroredBody)));

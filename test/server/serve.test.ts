@@ -1,7 +1,7 @@
 /** `lockstep serve` as a process: readiness, token, signals, a second one on the same directory. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -115,4 +115,24 @@ test.serial('a used API address and a bad configuration are clear errors', async
   );
   t.is(bad.status, 2);
   t.regex(bad.stderr, /resource "r0": "size": the size must be a multiple of 4096/);
+});
+
+test.serial('a log on a full disk does not end the node', async (t) => {
+  const directory = temporaryDirectory(t);
+  const log = openSync('/dev/full', 'w');
+  const child = spawn(
+    process.execPath,
+    [mainFile, 'serve', '--name', 'alpha', '--data-dir', join(directory, 'data'), '--api', '127.0.0.1:0'],
+    { env: cleanEnvironment(directory), stdio: ['ignore', 'pipe', log] },
+  );
+  closeSync(log);
+  t.teardown(() => child.kill('SIGKILL'));
+  const exited = once(child, 'exit') as Promise<[number | null, string | null]>;
+  const { stdout } = child;
+  if (!stdout) throw new Error('its output is a pipe');
+  // It logs before this line and after.
+  const ready = once(createInterface({ input: stdout }), 'line').then(() => 'ready');
+  t.is(await Promise.race([ready, exited.then(() => 'ended')]), 'ready');
+  child.kill('SIGTERM');
+  t.deepEqual(await exited, [0, null]);
 });

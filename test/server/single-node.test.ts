@@ -1,7 +1,7 @@
 /** A real node with real resources: defined over the API, written over NBD, there again after a restart. */
 import { once } from 'node:events';
 import { existsSync, renameSync } from 'node:fs';
-import { connect } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
 import { connectNbd } from '../../nbd/client.ts';
@@ -96,5 +96,34 @@ test.serial(
       diskState: 'UpToDate',
       error: null,
     });
+  },
+);
+
+test.serial(
+  'a definition that was refused leaves nothing that stands in the way of another size',
+  async (t) => {
+    const node = await startNode(t, { name: 'alpha', env: { XDG_RUNTIME_DIR: temporaryDirectory(t) } });
+    const taken = createServer().listen(0, '127.0.0.1');
+    await once(taken, 'listening');
+    t.teardown(() => taken.close());
+    const address = taken.address();
+    if (address === null || typeof address === 'string') throw new Error('it listens on a port');
+    const mirrored = (size: number, listen: string) =>
+      node.api('PUT', '/v1/resources/r0', {
+        size,
+        replication: { listen, secret: 'a secret' },
+        peers: [{ name: 'beta', address: '127.0.0.1:1' }],
+      });
+    t.like(await mirrored(64 * sizeBytes, `127.0.0.1:${address.port}`), {
+      status: 409,
+      body: { code: 'address-in-use' },
+    });
+    t.false(existsSync(join(node.dir, 'resources', 'r0')));
+    // An address of the documentation (RFC 5737), which no machine has.
+    t.like(await mirrored(64 * sizeBytes, '192.0.2.1:0'), {
+      status: 409,
+      body: { code: 'address-unusable', nextStep: 'Choose an address of this machine.' },
+    });
+    t.like(await mirrored(sizeBytes, '127.0.0.1:0'), { status: 201 });
   },
 );

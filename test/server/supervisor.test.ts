@@ -118,6 +118,35 @@ test.serial('a message that does not fit is fatal', async (t) => {
   await plane.terminate();
 });
 
+test.serial(
+  'a command that comes behind the end of its resource is refused, and the process lives',
+  async (t) => {
+    const { plane, fatal } = supervised(t, { dataPlanesMax: 1 });
+    await plane.start(definition('r0'));
+    await plane.start(definition('r1'));
+    const end = plane.stop('r0');
+    const late = Promise.all([plane.command('r0', promote), plane.configure(definition('r0'))]);
+    const [answer, applied] = await Promise.race([late, fatal.then((why): never => t.fail(why))]);
+    t.like(answer, { ok: false, refusal: { code: 'shutting-down' } });
+    t.is(applied, 'next-start');
+    await end;
+    t.like(await plane.command('r0', promote), { ok: false, refusal: { code: 'shutting-down' } });
+    t.deepEqual(await plane.decisions('r0'), []);
+    t.like(await plane.command('r1', promote), { ok: true });
+    await plane.close();
+  },
+);
+
+test.serial('closing waits for the end of a resource that is under way already', async (t) => {
+  const logged: string[] = [];
+  const log = pino({}, { write: (line: string) => void logged.push(line) });
+  const { plane } = supervised(t, { log });
+  await plane.start(definition('lingers'));
+  void plane.stop('lingers');
+  await plane.close();
+  t.regex(logged.join(''), /ended cleanly/);
+});
+
 test.serial('after close everything is refused', async (t) => {
   const { plane } = supervised(t);
   await plane.start(definition('r0'));

@@ -1,5 +1,6 @@
 /** Runs the command line as a process of its own, apart from the nodes of whoever runs the tests. */
 import { spawn } from 'node:child_process';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 export interface Ended {
@@ -13,7 +14,11 @@ export const mainFile = fileURLToPath(new URL('../../server/main.ts', import.met
 /** An environment in which no node of the user is found; `directory` keeps the records of running nodes. */
 export function cleanEnvironment(directory: string): NodeJS.ProcessEnv {
   const rest = Object.entries(process.env).filter(([key]) => !key.startsWith('LOCKSTEP_'));
-  return { ...Object.fromEntries(rest), XDG_RUNTIME_DIR: directory };
+  return {
+    ...Object.fromEntries(rest),
+    XDG_RUNTIME_DIR: directory,
+    XDG_STATE_HOME: join(directory, 'state'),
+  };
 }
 
 export function lockstep(

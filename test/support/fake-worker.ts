@@ -20,6 +20,13 @@ parts.openResourceNode = async (options, hooks) => {
     ok: true,
     node: {
       ...opened.node,
+      stop: async () => {
+        if (resourceName === 'lingers') {
+          for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setImmediate(resolve));
+        }
+        await opened.node.stop();
+        hooks.log('info', 'ended cleanly');
+      },
       // Each command by name of the resource; "hung" never answers.
       command: (command) => {
         if (resourceName === 'panics') hooks.panic('a promise cannot be kept');
