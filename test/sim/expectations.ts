@@ -222,6 +222,16 @@ export class Expectations {
     return null;
   }
 
+  /** The first sector of a disk that lacks what was acknowledged as being on stable storage; all else may be missing. */
+  firstDurableMissing(sectors: Uint32Array): number | null {
+    for (let sector = 0; sector < this.#durable.length; sector++) {
+      const replaced = this.#durable[sector] ?? 0;
+      if (replaced === 0 || this.#endedAfter(sector, sectors[sector] ?? 0, replaced)) continue;
+      if (!this.#isSpoiled(sector)) return sector;
+    }
+    return null;
+  }
+
   /** Whether all its sectors on a disk hold this write's value, or that of one that may have replaced it. */
   hasReached(record: WriteRecord, sectors: Uint32Array): boolean {
     for (let sector = record.first, end = record.first + record.count; sector < end; sector++) {

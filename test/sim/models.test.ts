@@ -238,6 +238,26 @@ test('expectations: lost caches bring back what was before, but not what was flu
   t.true(expectations.isLegitimate(0, 0, since));
 });
 
+test('expectations: a copy may lack what was not flushed and still have all that is durable, and only then', (t) => {
+  const expectations = new Expectations(4096);
+  const [earlier, kept] = [expectations.issue('write', 0, 2), expectations.issue('write', 0, 2)];
+  expectations.acknowledged(earlier, 'write', false);
+  expectations.acknowledged(kept, 'write', true);
+  const replaced = expectations.issue('write', 0, 1);
+  expectations.acknowledged(replaced, 'write', false);
+  const copy = new Uint32Array(4096).fill(kept.value, 0, 2);
+  t.is(expectations.firstMissing(copy), 0);
+  t.is(expectations.firstDurableMissing(copy), null);
+  t.is(expectations.firstDurableMissing(copy.slice().fill(replaced.value, 0, 1)), null);
+  t.is(expectations.firstDurableMissing(new Uint32Array(4096)), 0);
+  t.is(expectations.firstDurableMissing(copy.slice().fill(replaced.value, 1, 2)), 1, 'never written there');
+  const [before, flushed] = [expectations.issue('write', 1, 1), expectations.flushIssued()];
+  expectations.acknowledged(before, 'write', false);
+  expectations.flushed(flushed);
+  t.is(expectations.firstDurableMissing(copy), 0, 'what was flushed counts');
+  t.is(expectations.firstDurableMissing(copy.slice().fill(replaced.value, 0, 1)), null, 'and nothing later');
+});
+
 test('expectations: a trim may leave what was there', (t) => {
   const expectations = new Expectations(4096);
   const write = expectations.issue('write', 0, 4000);

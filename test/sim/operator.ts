@@ -144,11 +144,11 @@ export class Operator {
     if (cluster.swapped === node) return;
     const missing = cluster.firstMissing(node);
     if (missing !== null) {
-      // Under protocol B it may have arrived and be on its way to the disk.
-      if (cluster.isOnlyFaultDeathOf(other) && (cluster.protocol !== 'B' || node.disk.isIdle)) {
+      const lacked = this.#unexcused(node, missing);
+      if (lacked !== null && cluster.isOnlyFaultDeathOf(other)) {
         cluster.world.violation(
           'survivor',
-          `${other.name} died, and ${node.name} lacks sector ${missing}: ${cluster.expectations.explain(missing)}`,
+          `${other.name} died, and ${node.name} lacks sector ${lacked}: ${cluster.expectations.explain(lacked)}`,
         );
       }
       if (!this.#running || this.#prng.chance(0.9)) return;
@@ -156,6 +156,17 @@ export class Operator {
     // While both are up, they are given time to find each other.
     if (other.isResponding && idleMs < 5000) return;
     this.force(node);
+  }
+
+  /** Of what a node lacks when nothing but the other one's death has happened: a sector that it has to have, or null. */
+  #unexcused(node: SimNode, missing: number): number | null {
+    const cluster = this.#cluster;
+    // Under protocol B it may have arrived and be on its way to the disk.
+    if (cluster.protocol === 'B' && !node.disk.isIdle) return null;
+    // Under protocol A, what the other one has acknowledged since it goes on is on its way only, but for what was flushed.
+    if (cluster.protocol === 'A' && cluster.otherOf(node).isResponding)
+      return cluster.expectations.firstDurableMissing(node.disk.visible);
+    return missing;
   }
 
   #resolve(): void {
