@@ -6,8 +6,15 @@ import type { Core } from './core.ts';
 import type { ClientOutcome } from './event.ts';
 import type { PeerState } from './packet.ts';
 
+interface ClientFlush {
+  readonly kind: 'client';
+  readonly id: number;
+  /** `Flushes.#lossesTold` when it was asked for: what has been told since, or not yet, may be of writes that it covers. */
+  readonly lossesTold: number;
+}
+
 type Owner =
-  | { readonly kind: 'client'; readonly id: number }
+  | ClientFlush
   /** To make room in the activity log. */
   | { readonly kind: 'checkpoint' }
   /** Before stepping down. */
@@ -35,7 +42,9 @@ export class Flushes {
   #clientFlushes = 0;
   #checkpointing = false;
 
-  #lostWrites = false;
+  /** How often the only whole copy may have lost acknowledged writes, and how many of these times an error has told. */
+  #losses = 0;
+  #lossesTold = 0;
   /** Written since the last flush while the peer's copy was the only whole one: if it goes down, its cache may go too. */
   #isUnstableThere = false;
 
@@ -46,28 +55,33 @@ export class Flushes {
   submit(id: number): void {
     this.#core.io.flushes++;
     this.#clientFlushes++;
-    this.#start(id);
+    this.#start({ kind: 'client', id, lossesTold: this.#lossesTold });
   }
 
-  #start(id: number): void {
+  #start(owner: ClientFlush): void {
     const core = this.#core;
+    const { id } = owner;
     if (core.role !== 'Primary') return this.#answer(id, 'ESHUTDOWN');
     // Alone, with blocks that the peer may have lost: promising them to be safe is a promise of this copy alone.
     const mustRecord =
       core.isMirrored && !core.isMirroring && core.outOfSync.blocks > 0 && core.solo.blocksWrite();
     if (core.holdReason() !== null || mustRecord) {
       return core.hold(
-        () => this.#start(id),
+        () => this.#start(owner),
         (outcome) => this.#answer(id, outcome),
       );
     }
-    if (this.#lostWrites) return this.#answer(id, 'EIO');
-    this.#issue({ kind: 'client', id });
+    // Not the first one alone: whoever waits with it has heard of no error yet, and may have asked for another client.
+    if (owner.lossesTold < this.#losses) return this.#answer(id, 'EIO');
+    this.#issue(owner);
   }
 
-  /** The only whole copy's disk failed, and with it perhaps acknowledged writes: clients hear of it once (W2). */
+  /**
+   * The only whole copy's disk failed, and with it perhaps acknowledged writes: clients hear of it (W2). Every flush that was
+   * asked for before the first error is one; those after it concern later writes.
+   */
   onOnlyCopyFailed(): void {
-    this.#lostWrites = true;
+    this.#losses++;
   }
 
   /** This copy is not whole, and takes a write or leaves it to the peer's. */
@@ -193,7 +207,7 @@ export class Flushes {
     const { id } = owner;
     if (core.role !== 'Primary') return this.#answer(id, 'ESHUTDOWN');
     if (flush.local === 'lost' && !flush.isSafeThere) return this.#answer(id, 'EIO');
-    if (this.#isOutOfReach(flush)) return this.#start(id);
+    if (this.#isOutOfReach(flush)) return this.#start(owner);
     this.#answer(id, null);
   }
 
@@ -228,7 +242,7 @@ export class Flushes {
   }
 
   #answer(id: number, outcome: ClientOutcome): void {
-    if (outcome === 'EIO') this.#lostWrites = false;
+    if (outcome === 'EIO') this.#lossesTold = this.#losses;
     this.#clientFlushes--;
     this.#core.complete(id, outcome);
     if (this.#core.demoting) this.#core.roles.onDrained();

@@ -201,3 +201,54 @@ test('the only whole copy of a Primary goes down with nothing unflushed, or only
   t.is(afterCrash.outcome, 'ok');
   t.deepEqual(pair.lostBlocks('b'), []);
 });
+
+test('the only whole copy fails under flushes that wait: each of them is an error, and the next one is not', (t) => {
+  const pair = flushed();
+  pair.cutLink();
+  pair.settle();
+  pair.write('a', 3, 2);
+  pair.settle();
+  pair.disk('a').failFlushes = true;
+  const write = pair.write('a', 0, 3, { fua: true });
+  pair.settle();
+  t.is(write.outcome, 'EIO');
+  const waiting = [pair.flush('a'), pair.flush('a')];
+  pair.settle();
+  t.deepEqual(pair.status('a').suspended, ['no-data']);
+  pair.disk('a').losePower();
+  pair.disk('a').repair();
+  run(pair, 'a', attach);
+  pair.healLink();
+  pair.settle();
+  t.deepEqual(pair.lostBlocks('a'), [3]);
+  t.deepEqual(
+    waiting.map((flush) => flush.outcome),
+    ['EIO', 'EIO'],
+  );
+  const next = pair.flush('a');
+  pair.settle();
+  t.is(next.outcome, 'ok');
+});
+
+test('the power fails under the only whole copy, the peer, and flushes under way there: each of them is an error', (t) => {
+  const pair = flushed();
+  run(pair, 'a', detach);
+  pair.write('a', 3, 2);
+  pair.settle();
+  const releaseFlush = pair.hold('flush', 'b');
+  const underWay = [pair.flush('a'), pair.flush('a')];
+  pair.settle();
+  pair.crash('b', 'power');
+  releaseFlush();
+  pair.settle();
+  pair.restart('b');
+  pair.settle();
+  t.deepEqual(pair.lostBlocks('b'), [3]);
+  t.deepEqual(
+    underWay.map((flush) => flush.outcome),
+    ['EIO', 'EIO'],
+  );
+  const next = pair.flush('a');
+  pair.settle();
+  t.is(next.outcome, 'ok');
+});

@@ -95,7 +95,7 @@ export const flushBugs: readonly PlantedBug[] = [
     what: 'a FLUSH that lost the only whole copy is acknowledged from a resync target',
     breaks: 'W2',
     file: 'flushes.ts',
-    find: 'if (this.#isOutOfReach(flush)) return this.#start(id);',
+    find: 'if (this.#isOutOfReach(flush)) return this.#start(owner);',
     replace: '',
     seedsMax: 500,
     checkers: ['acknowledged-flush'],
