@@ -17,9 +17,12 @@ import {
 } from '../support/mirror.ts';
 import type { DecisionMark } from '../support/mirror.ts';
 
+/** More than any verify of these sizes lasts. */
+const looksMax = 20_000;
+
 /** The verify that ended after the mark, once it has. */
 async function verified(peer: NodePeer, mark: DecisionMark): Promise<DecisionRecord> {
-  for (;;) {
+  for (let look = 0; look < looksMax; look++) {
     const record = (await decisions(peer, mark)).find(({ kind }) => kind === 'verify');
     if (record !== undefined) return record;
     // News of the verify before this one may still be on their way.
@@ -28,6 +31,7 @@ async function verified(peer: NodePeer, mark: DecisionMark): Promise<DecisionRec
       return verify !== null && verify.state !== 'running';
     }, 'the end of the verify');
   }
+  throw new Error(`no verify after the mark in ${looksMax} looks`);
 }
 
 /** One byte in each of these blocks is another one from here on. */

@@ -46,7 +46,8 @@ export const shortTimeouts = {
 
 /** Decisions of one run of a node, taken together with those made before. */
 export interface DecisionMark {
-  readonly afterMs: number;
+  /** How many there were. Not their time, which many share: the core hears of it ten times a second. */
+  readonly count: number;
 }
 
 export interface Mirror {
@@ -158,14 +159,14 @@ const checkedDecisions = Compile(DecisionsAnswer);
 export async function decisions(peer: NodePeer, mark: DecisionMark = start): Promise<DecisionRecord[]> {
   const answer = await peer.node.call('GET', `/v1/resources/${(await peer.status()).name}/decisions`);
   if (!checkedDecisions.Check(answer)) throw new Error(`not decisions: ${JSON.stringify(answer)}`);
-  return answer.filter(({ atMs }) => atMs > mark.afterMs);
+  return answer.slice(mark.count);
 }
 
-const start: DecisionMark = { afterMs: -1 };
+const start: DecisionMark = { count: 0 };
 
 /** Up to the last decision made by now. A restart of the node makes it void. */
 export async function markDecisions(peer: NodePeer): Promise<DecisionMark> {
-  return { afterMs: (await decisions(peer)).at(-1)?.atMs ?? -1 };
+  return { count: (await decisions(peer)).length };
 }
 
 /** Rules of the handshakes after the mark. */
