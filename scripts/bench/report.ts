@@ -48,7 +48,7 @@ export function publish(report: Report, directory: string): string[] {
 /** The same for a part that is text alone, in docs/; names the file it wrote. */
 export function publishText(publisher: Publisher, text: string): string {
   const page = join(import.meta.dirname, '../../docs/performance.md');
-  const newest = [`${runLine(new Date().toISOString(), describeMachine(), versions())}`, text].join('\n\n');
+  const newest = [runLine(new Date().toISOString(), describeMachine(), versions()), text].join('\n\n');
   writeFileSync(page, withNewest(readFileSync(page, 'utf8'), publisher, newest));
   return page;
 }
