@@ -29,7 +29,10 @@ const deepArrivals = 8;
 const newestShare = 1 / 8;
 /** Giving way to clients and peers takes less; after more, it is not tried for a while. */
 const slowYieldMs = 2;
-const yieldRestMs = 1_000;
+/** The first while. One that comes soon after another is twice as long, up to the longest. */
+const restMsMin = 4;
+const restMsMax = 1_000;
+const soonAfterMs = 200;
 
 export class BusyPoll {
   readonly #options: BusyPollOptions;
@@ -43,7 +46,8 @@ export class BusyPoll {
   #isTurnOpen = false;
   #isPolling = false;
   /** No giving way before. */
-  #yieldsFromMs = -Infinity;
+  #restUntilMs = -Infinity;
+  #restMs = restMsMin;
 
   constructor(options: BusyPollOptions) {
     this.#options = options;
@@ -82,11 +86,16 @@ export class BusyPoll {
 
   /** A client, or the peer, on the same processor would otherwise wait until this thread has used up its time. */
   #giveWay(now: number): void {
-    if (now < this.#yieldsFromMs) return;
+    if (now < this.#restUntilMs) return;
     this.#options.yieldProcessor();
-    // That was somebody who computes, and keeps the processor for as long as the kernel lets him: not worth it here.
     const after = this.#options.nowMs();
-    if (after - now > slowYieldMs) this.#yieldsFromMs = after + yieldRestMs;
+    if (after - now <= slowYieldMs) return;
+    // That was somebody who computes, and keeps the processor for as long as the kernel lets him. If it is one of V8's threads
+    // that is over in a moment, and without giving way client and peer starve until this thread sleeps: so not for
+    // long. A neighbour who computes all the time is soon left alone.
+    const isSoonAgain = now - this.#restUntilMs < soonAfterMs;
+    this.#restMs = isSoonAgain ? Math.min(this.#restMs * 2, restMsMax) : restMsMin;
+    this.#restUntilMs = after + this.#restMs;
   }
 }
 

@@ -4,10 +4,11 @@ import { BusyPoll } from '../../replicator/shell/busy-poll.ts';
 
 function poller(windowMs = 0.2, yieldTakesMs = 0) {
   const clock = { nowMs: 100, yields: 0 };
+  let takesMs = yieldTakesMs;
   const due: (() => void)[] = [];
   const yieldProcessor = (): void => {
     clock.yields += 1;
-    clock.nowMs += yieldTakesMs;
+    clock.nowMs += takesMs;
   };
   const poll = new BusyPoll({
     nowMs: () => clock.nowMs,
@@ -28,6 +29,10 @@ function poller(windowMs = 0.2, yieldTakesMs = 0) {
     arriveAfter(ms: number, arrivals = 1) {
       for (let arrival = 0; arrival < arrivals; arrival++) poll.onArrival();
       turnAfter(ms);
+    },
+    /** Giving way, from now on. */
+    set takesMs(ms: number) {
+      takesMs = ms;
     },
     get isAwake() {
       return due.length > 0;
@@ -82,15 +87,32 @@ test('a window of zero keeps nothing awake', (t) => {
   t.false(one.isAwake);
 });
 
-test('who keeps the processor for long is given way to once a second at most', (t) => {
-  for (const [takesMs, expected] of [
-    [0.01, 10],
-    [3, 1],
-  ] as const) {
-    const one = poller(0.2, takesMs);
-    for (let turn = 0; turn < 4; turn++) one.arriveAfter(0.1);
-    t.is(one.clock.yields, 0);
-    for (let turn = 0; turn < 10; turn++) one.arriveAfter(0.01);
-    t.is(one.clock.yields, expected);
-  }
+test('whoever is waited for is given way to in each turn', (t) => {
+  const one = poller(0.2, 0.01);
+  for (let turn = 0; turn < 4; turn++) one.arriveAfter(0.1);
+  for (let turn = 0; turn < 10; turn++) one.arriveAfter(0.01);
+  t.is(one.clock.yields, 10);
+});
+
+test('who keeps the processor for long once is not given way to for a moment only', (t) => {
+  const one = poller(0.2, 3);
+  for (let turn = 0; turn < 5; turn++) one.arriveAfter(0.1);
+  t.is(one.clock.yields, 1);
+  one.takesMs = 0.01;
+  for (let turn = 0; turn < 30; turn++) one.arriveAfter(0.1);
+  t.is(one.clock.yields, 1);
+  for (let turn = 0; turn < 30; turn++) one.arriveAfter(0.1);
+  t.true(one.clock.yields > 10, `${one.clock.yields}`);
+});
+
+test('who keeps the processor for long again and again is left alone, at last for a second at a time', (t) => {
+  const one = poller(0.2, 3);
+  const arriveFor = (ms: number): void => {
+    for (const endMs = one.clock.nowMs + ms; one.clock.nowMs < endMs;) one.arriveAfter(0.1);
+  };
+  arriveFor(3_000);
+  const yields = one.clock.yields;
+  arriveFor(10_000);
+  const more = one.clock.yields - yields;
+  t.true(more >= 8 && more <= 11, `${more}`);
 });
