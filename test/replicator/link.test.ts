@@ -1,5 +1,5 @@
 /** Two links over loopback: sessions, probes, supersession, damage on the way. */
-import { createHmac } from 'node:crypto';
+import { createCipheriv, createHash, createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import type { Socket } from 'node:net';
@@ -11,6 +11,7 @@ import type { PeerLinkHooks } from '../../replicator/shell/link.ts';
 import { seal } from '../support/bitwise-crc32c.ts';
 import { LinkRecorder } from '../support/link-recorder.ts';
 import { connectPair, linkTimes, startPair, startSide } from '../support/link-pair.ts';
+import type { LinkSide } from '../support/link-pair.ts';
 
 const state: PeerState = {
   sizeBytes: 1 << 30,
@@ -56,6 +57,28 @@ test('a session comes up, packets and payloads go both ways in order', async (t)
   );
   t.deepEqual(second.packet, { kind: 'flush', epoch: 1 });
   t.deepEqual((await pair.alpha.seen.expect('packet')).packet, { kind: 'written', seq: 1 });
+});
+
+test('there is something to hash coarsely with as long as there is a session, another one in each', async (t) => {
+  const pair = await startPair(t);
+  const hashOf = ({ link }: LinkSide): string => {
+    const into = Buffer.alloc(32);
+    link.coarseHash?.write(Buffer.from('data'), into, 0);
+    return into.toString('hex');
+  };
+  t.is(pair.alpha.link.coarseHash, null);
+  const seen = new Set<string>();
+  for (let round = 0; round < 2; round++) {
+    const session = await connectPair(pair);
+    t.is(hashOf(pair.alpha), hashOf(pair.beta));
+    seen.add(hashOf(pair.alpha));
+    pair.alpha.link.setWanted(false);
+    pair.alpha.link.closeSession(session.alpha, 'TearDown');
+    t.is(pair.alpha.link.coarseHash, null, 'ended by this side');
+    await pair.beta.seen.expect('down');
+    t.is(pair.beta.link.coarseHash, null, 'ended by the other side');
+  }
+  t.is(seen.size, 2);
 });
 
 test('a payload of many segments arrives whole, and the sender sees its buffer fill and drain', async (t) => {
@@ -491,7 +514,7 @@ test('connections that prove nothing are bounded, and do not keep the peer out',
 test('a dialler made by hand from the protocol page is accepted', async (t) => {
   const { link, seen, port } = await startSide(t, 'beta', 'alpha', 1);
   link.setWanted(true);
-  const { socket, answer, accepted } = await dialByHand(port, 'alpha', 'beta');
+  const { socket, answer, accepted, hashByHand } = await dialByHand(port, 'alpha', 'beta');
   t.deepEqual(answer, accepted);
   const { session } = await seen.expect('up');
 
@@ -502,6 +525,9 @@ test('a dialler made by hand from the protocol page is accepted', async (t) => {
     packet: { kind: 'written', seq: 9 },
     payload: null,
   });
+  const into = Buffer.alloc(32);
+  link.coarseHash?.write(Buffer.alloc(131072, 3), into, 0);
+  t.deepEqual(into, hashByHand(Buffer.alloc(131072, 3)));
   socket.destroy();
   await seen.expect('down');
 });
@@ -525,7 +551,19 @@ async function dialByHand(port: number, nodeName: string, peerName: string) {
   const answer = await readFrame(socket, 0xe2);
   const verdict = Buffer.from('01', 'hex');
   const proof = prove('lockstep peer 1: listener', Buffer.concat([transcript, u32(1), verdict]));
-  return { socket, answer, accepted: Buffer.concat([proof, verdict]) };
+  const hashByHand = (data: Uint8Array): Buffer => {
+    const mac = createCipheriv(
+      'aes-256-gcm',
+      prove('lockstep peer 1: coarse hash mac', transcript),
+      Buffer.alloc(12),
+    );
+    mac.setAAD(data).final();
+    return createHash('sha256')
+      .update(prove('lockstep peer 1: coarse hash function', transcript))
+      .update(mac.getAuthTag())
+      .digest();
+  };
+  return { socket, answer, accepted: Buffer.concat([proof, verdict]), hashByHand };
 }
 
 function u32(value: number): Buffer {
