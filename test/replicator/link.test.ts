@@ -11,7 +11,6 @@ import type { PeerLinkHooks } from '../../replicator/shell/link.ts';
 import { seal } from '../support/bitwise-crc32c.ts';
 import { LinkRecorder } from '../support/link-recorder.ts';
 import { connectPair, linkTimes, startPair, startSide } from '../support/link-pair.ts';
-import type { LinkSide } from '../support/link-pair.ts';
 
 const state: PeerState = {
   sizeBytes: 1 << 30,
@@ -57,28 +56,6 @@ test('a session comes up, packets and payloads go both ways in order', async (t)
   );
   t.deepEqual(second.packet, { kind: 'flush', epoch: 1 });
   t.deepEqual((await pair.alpha.seen.expect('packet')).packet, { kind: 'written', seq: 1 });
-});
-
-test('there is something to hash coarsely with as long as there is a session, another one in each', async (t) => {
-  const pair = await startPair(t);
-  const hashOf = ({ link }: LinkSide): string => {
-    const into = Buffer.alloc(32);
-    link.coarseHash?.write(Buffer.from('data'), into, 0);
-    return into.toString('hex');
-  };
-  t.is(pair.alpha.link.coarseHash, null);
-  const seen = new Set<string>();
-  for (let round = 0; round < 2; round++) {
-    const session = await connectPair(pair);
-    t.is(hashOf(pair.alpha), hashOf(pair.beta));
-    seen.add(hashOf(pair.alpha));
-    pair.alpha.link.setWanted(false);
-    pair.alpha.link.closeSession(session.alpha, 'TearDown');
-    t.is(pair.alpha.link.coarseHash, null, 'ended by this side');
-    await pair.beta.seen.expect('down');
-    t.is(pair.beta.link.coarseHash, null, 'ended by the other side');
-  }
-  t.is(seen.size, 2);
 });
 
 test('a payload of many segments arrives whole, and the sender sees its buffer fill and drain', async (t) => {
