@@ -15,7 +15,7 @@ import type { Progress } from './progress-meter.ts';
 import { ProgressMeter } from './progress-meter.ts';
 import { blockBytes } from './vocabulary.ts';
 
-/** 1 MiB: about a millisecond of hashing, for which a client's write to the range may wait. */
+/** 1 MiB: a fraction of a millisecond of hashing, block by block about one, for which a client's write to the range may wait. */
 const maxRequestBlocks = 256;
 /** 128 KiB beside client I/O. */
 const maxRequestBlocksBusy = 32;

@@ -57,7 +57,7 @@ export type Protocol = (typeof protocols)[number];
 
 /** Unit of the dirty bitmap, in bytes. */
 export const blockBytes = 4096;
-/** A strong hash (SHA-256) of one block, or of `coarseBlocks` of them, in bytes. */
+/** A strong hash of one block, or of `coarseBlocks` of them, in bytes (docs/peer-protocol.md, "Hashes"). */
 export const digestBytes = 32;
 /** Blocks of one coarse hash: 128 KiB. Less work than a hash for each, and a write in one leaves the others equal. */
 export const coarseBlocks = 32;

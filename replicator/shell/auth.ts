@@ -1,9 +1,11 @@
 /**
  * Proof that both ends of a connection know the shared secret, without sending it: HMAC-SHA256 over both hellos
  * (and so over both nonces, names, versions and the resource). Each direction has a key of its own, so a proof sent
- * back to its author proves nothing; fresh nonces make yesterday's proofs worthless.
+ * back to its author proves nothing; fresh nonces make yesterday's proofs worthless. The keys of a session's coarse hashes come
+ * from the same words, by keys that prove nothing.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto';
+import { CoarseHash } from './coarse-hash.ts';
 
 /** The hellos' bodies, byte for byte as they were on the wire. */
 export interface Transcript {
@@ -15,6 +17,8 @@ export interface Transcript {
 export class PeerAuth {
   readonly #diallerKey: Uint8Array;
   readonly #listenerKey: Uint8Array;
+  readonly #hashMacKey: Uint8Array;
+  readonly #hashFunctionKey: Uint8Array;
 
   /** `secret`: 1 to 1024 bytes of UTF-8. */
   constructor(secret: string) {
@@ -22,6 +26,8 @@ export class PeerAuth {
     if (bytes.length < 1 || bytes.length > 1024) throw new RangeError('a shared secret has 1 to 1024 bytes');
     this.#diallerKey = hmac(bytes, Buffer.from('lockstep peer 1: dialler'));
     this.#listenerKey = hmac(bytes, Buffer.from('lockstep peer 1: listener'));
+    this.#hashMacKey = hmac(bytes, Buffer.from('lockstep peer 1: coarse hash mac'));
+    this.#hashFunctionKey = hmac(bytes, Buffer.from('lockstep peer 1: coarse hash function'));
   }
 
   /** What the dialler sends after the hellos. */
@@ -32,6 +38,12 @@ export class PeerAuth {
   /** What the listener sends back, together with the verdict it covers. */
   listenerProof(transcript: Transcript, verdictBytes: Uint8Array): Uint8Array {
     return hmac(this.#listenerKey, ...parts(transcript), ...framed(verdictBytes));
+  }
+
+  /** Of the session that these hellos began, the same on both sides. Both nonces are in it, so no other session has its keys. */
+  coarseHash(transcript: Transcript): CoarseHash {
+    const words = parts(transcript);
+    return new CoarseHash(hmac(this.#hashMacKey, ...words), hmac(this.#hashFunctionKey, ...words));
   }
 }
 

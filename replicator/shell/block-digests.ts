@@ -1,13 +1,15 @@
 /**
- * Strong hashes (SHA-256) of blocks, or of 32 blocks each, for comparing two copies without sending them. Hashing takes
- * turns with everything else on this thread: about 0.6 ms of work a MiB, block by block 0.9, at most half a MiB or half a
- * millisecond at a time. A call costs 1 to 2 us, which is what makes the hash of a block the dearer one.
+ * Strong hashes of blocks (SHA-256), or of 32 blocks each (coarse-hash.ts), for comparing two copies without sending them.
+ * Hashing takes turns with everything else on this thread: about 0.2 ms of work a MiB, block by block 0.9, at most half a MiB
+ * or half a millisecond at a time.
  */
 import { hash } from 'node:crypto';
 import { blockCountOf, blocksOfDigests, digestsBytes } from '../core/blocks.ts';
 import type { BlockRun, Digests, Payload } from '../core/packet.ts';
-import { blockBytes, coarseBlocks, digestBytes } from '../core/vocabulary.ts';
+import { blockBytes, digestBytes } from '../core/vocabulary.ts';
 import type { BackingStore } from './backing-store.ts';
+import { coarseBytes } from './coarse-hash.ts';
+import type { CoarseHash } from './coarse-hash.ts';
 
 /** A longer range is hashed one such piece after the other; a piece that is a hole is not read. */
 const pieceBytes = 1024 * 1024;
@@ -20,8 +22,6 @@ const turnMs = 0.5;
 const turnBytes = 512 * 1024;
 /** Between two looks at the clock; a coarse hash is longer. */
 const lookBytes = 32 * 1024;
-/** What one coarse hash is of. The reads are as long, or a multiple of it. */
-const coarseBytes = coarseBlocks * blockBytes;
 
 export class BlockDigests implements Digests {
   readonly bytes: Buffer;
@@ -59,6 +59,9 @@ export class BlockDigests implements Digests {
 /** Null: the range could not be read. */
 export type DigestsDone = (digests: BlockDigests | null) => void;
 
+/** Each block by itself (SHA-256), or `coarseBlocks` at a time as the session does it. */
+export type Hashing = 'fine' | CoarseHash;
+
 /** What is asked for. */
 interface Range {
   /** Ascending. */
@@ -66,18 +69,18 @@ interface Range {
   readonly store: BackingStore;
   readonly offset: number;
   readonly length: number;
-  readonly coarse: boolean;
+  readonly hashing: Hashing;
   /** Where the hashes go. */
   readonly bytes: Buffer;
   readonly failed: (digests: null) => void;
 }
 
-/** Data to hash, `unitBytes` at a time, into `bytes` from `at`. */
+/** Data to hash, into `bytes` from `at`. */
 interface Work {
   /** Of its range. */
   readonly order: number;
   readonly data: Uint8Array;
-  readonly unitBytes: number;
+  readonly hashing: Hashing;
   readonly bytes: Buffer;
   readonly done: () => void;
   at: number;
@@ -95,13 +98,14 @@ export class DigestQueue {
   #isTurnDue = false;
 
   /**
-   * Hashes of a range that begins with a block: of each block, or, `coarse`, of each `coarseBlocks` from its beginning. The
+   * Hashes of a range that begins with a block: of each block, or, coarse, of each `coarseBlocks` from its beginning. The
    * last one may be of less. Holes are not read.
    */
-  digest(store: BackingStore, offset: number, length: number, coarse: boolean, done: DigestsDone): void {
+  digest(store: BackingStore, offset: number, length: number, hashing: Hashing, done: DigestsDone): void {
+    const coarse = isCoarse(hashing);
     const bytes = Buffer.allocUnsafe(digestsBytes(length, coarse));
     const digests = new BlockDigests(bytes, blockCountOf(length), coarse);
-    const range: Range = { order: this.#order++, store, offset, length, coarse, bytes, failed: done };
+    const range: Range = { order: this.#order++, store, offset, length, hashing, bytes, failed: done };
     const piece = (from: number): void => {
       if (from >= length) return done(digests);
       const end = Math.min(length, from + pieceBytes);
@@ -118,7 +122,7 @@ export class DigestQueue {
   /** Reads and hashes `from` to `end` of the range, `readBytes` at a time. */
   #read(range: Range, from: number, end: number, readBytes: number, done: () => void): void {
     if (from >= end) return done();
-    const { order, store, offset, coarse, bytes } = range;
+    const { order, store, offset, hashing, bytes } = range;
     const count = Math.min(readBytes, end - from);
     let isCached = true;
     store.read(offset + from, count, (error, data) => {
@@ -128,16 +132,8 @@ export class DigestQueue {
         store.recycle(data);
         this.#read(range, from + count, end, nextBytes, done);
       };
-      const unitBytes = unitBytesOf(coarse);
-      this.#add({
-        order,
-        data,
-        unitBytes,
-        bytes,
-        done: hashed,
-        at: digestsBytes(from, coarse),
-        hashedBytes: 0,
-      });
+      const at = digestsBytes(from, isCoarse(hashing));
+      this.#add({ order, data, hashing, bytes, done: hashed, at, hashedBytes: 0 });
     });
     isCached = false;
   }
@@ -171,16 +167,23 @@ export class DigestQueue {
   }
 }
 
-function unitBytesOf(coarse: boolean): number {
-  return coarse ? coarseBytes : blockBytes;
+function isCoarse(hashing: Hashing): hashing is CoarseHash {
+  return hashing !== 'fine';
+}
+
+function unitBytesOf(hashing: Hashing): number {
+  return isCoarse(hashing) ? coarseBytes : blockBytes;
 }
 
 /** How many bytes of it. */
 function hashSome(work: Work): number {
-  const { data, unitBytes, bytes, hashedBytes } = work;
+  const { data, hashing, bytes, hashedBytes } = work;
+  const unitBytes = unitBytesOf(hashing);
   const end = Math.min(data.length, hashedBytes + Math.max(unitBytes, lookBytes));
   for (let from = hashedBytes; from < end; from += unitBytes) {
-    writeDigest(data.subarray(from, Math.min(end, from + unitBytes)), bytes, work.at);
+    const unit = data.subarray(from, Math.min(end, from + unitBytes));
+    if (isCoarse(hashing)) hashing.write(unit, bytes, work.at);
+    else writeDigest(unit, bytes, work.at);
     work.at += digestBytes;
   }
   work.hashedBytes = end;
@@ -188,10 +191,15 @@ function hashSome(work: Work): number {
 }
 
 /** For `from` to `end` of the range, which are a hole. */
-function fillZeroDigests({ coarse, bytes }: Range, from: number, end: number): void {
-  const unitBytes = unitBytesOf(coarse);
-  for (let at = from; at < end; at += unitBytes)
-    zeroDigest(Math.min(unitBytes, end - at)).copy(bytes, digestsBytes(at, coarse));
+function fillZeroDigests({ hashing, bytes }: Range, from: number, end: number): void {
+  const unitBytes = unitBytesOf(hashing);
+  for (let start = from; start < end; start += unitBytes) {
+    const lengthBytes = Math.min(unitBytes, end - start);
+    const at = digestsBytes(start, isCoarse(hashing));
+    if (isCoarse(hashing)) hashing.writeOfZeroes(lengthBytes, bytes, at);
+    else if (lengthBytes === blockBytes) zeroBlockDigest().copy(bytes, at);
+    else writeDigest(new Uint8Array(lengthBytes), bytes, at);
+  }
 }
 
 function writeDigest(data: Uint8Array, into: Buffer, at: number): void {
@@ -199,14 +207,11 @@ function writeDigest(data: Uint8Array, into: Buffer, at: number): void {
   into.write(hash('sha256', data, 'binary'), at, digestBytes, 'latin1');
 }
 
-/** By length, of whole blocks up to a coarse hash's: few. */
-const zeroDigests = new Map<number, Buffer>();
+let ofZeroBlock: Buffer | null = null;
 
-function zeroDigest(lengthBytes: number): Buffer {
-  const known = zeroDigests.get(lengthBytes);
-  if (known !== undefined) return known;
-  const made = Buffer.allocUnsafe(digestBytes);
-  writeDigest(new Uint8Array(lengthBytes), made, 0);
-  if (lengthBytes % blockBytes === 0) zeroDigests.set(lengthBytes, made);
-  return made;
+function zeroBlockDigest(): Buffer {
+  if (ofZeroBlock !== null) return ofZeroBlock;
+  ofZeroBlock = Buffer.alloc(digestBytes);
+  writeDigest(new Uint8Array(blockBytes), ofZeroBlock, 0);
+  return ofZeroBlock;
 }

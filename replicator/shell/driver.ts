@@ -16,6 +16,7 @@ import type { Generation } from '../core/vocabulary.ts';
 import { openBackingStore } from './backing-opening.ts';
 import type { BackingStore } from './backing-store.ts';
 import type { Binding } from './backing-identity.ts';
+import type { Hashing } from './block-digests.ts';
 import { asBytes, CoreDevice } from './core-device.ts';
 import { threadBusyPoll } from './busy-poll.ts';
 import { LocalIo } from './local-io.ts';
@@ -364,7 +365,7 @@ class Driver implements ResourceNode {
       case 'writeRanges':
         return this.#io.writeRanges(effect.id, effect.op, effect.ranges, asBytes(effect.payload));
       case 'digestLocal':
-        return this.#io.digest(effect.id, effect.offset, effect.length, effect.coarse);
+        return this.#io.digest(effect.id, effect.offset, effect.length, this.#hashingOf(effect));
       case 'flushLocal':
         return this.#io.flush(effect.id);
       case 'growDisk':
@@ -422,6 +423,14 @@ class Driver implements ResourceNode {
       default:
         return effect satisfies never;
     }
+  }
+
+  /**
+   * As of now, for the whole range. The core may have asked for an earlier session: what is hashed for that one is
+   * dropped, and if it were not, it would differ from all that the peer has.
+   */
+  #hashingOf({ coarse }: Extract<Effect, { kind: 'digestLocal' }>): Hashing | null {
+    return coarse ? (this.#link?.coarseHash ?? null) : 'fine';
   }
 
   #send({ session, packet, payload }: Extract<Effect, { kind: 'send' }>): void {

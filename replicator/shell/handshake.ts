@@ -20,6 +20,7 @@ import { handshakeTypes } from '../wire/constants.ts';
 import { ProtocolError } from '../wire/protocol-error.ts';
 import { isSameProof } from './auth.ts';
 import type { PeerAuth, Transcript } from './auth.ts';
+import type { CoarseHash } from './coarse-hash.ts';
 
 export interface Identity {
   readonly resourceName: string;
@@ -52,13 +53,17 @@ export interface HandshakeFailure<Reason = RejectReason | RefusedReason> {
   readonly detail: string;
 }
 
-export type DialOutcome =
-  | { readonly kind: 'accepted'; readonly version: number }
-  | { readonly kind: 'state'; readonly state: PeerState }
-  | HandshakeFailure;
+/** A session may begin. */
+export interface Accepted {
+  readonly kind: 'accepted';
+  readonly version: number;
+  readonly coarseHash: CoarseHash;
+}
+
+export type DialOutcome = Accepted | { readonly kind: 'state'; readonly state: PeerState } | HandshakeFailure;
 
 export type ListenOutcome =
-  | { readonly kind: 'accepted'; readonly version: number }
+  | Accepted
   /** A probe was answered, or the authenticated peer was refused what it asked for. */
   | { readonly kind: 'answered' }
   | HandshakeFailure;
@@ -129,9 +134,7 @@ export function listen(
           codec.encodeAnswer(connection.frames, verdict, (bytes) => auth.listenerProof(transcript, bytes));
           connection.flush();
           done(
-            verdict.kind === 'accepted'
-              ? { kind: 'accepted', version: checked.version }
-              : { kind: 'answered' },
+            verdict.kind === 'accepted' ? accepted(auth, checked.version, transcript) : { kind: 'answered' },
           );
         },
       });
@@ -165,16 +168,22 @@ function awaitAnswer(
         );
         return;
       }
-      done(conclude(identity, intent, version, answer.verdict));
+      done(conclude(options, intent, version, transcript, answer.verdict));
     },
   });
 }
 
-function conclude(identity: Identity, intent: Intent, version: number, verdict: Verdict): DialOutcome {
+function conclude(
+  { identity, auth }: HandshakeOptions,
+  intent: Intent,
+  version: number,
+  transcript: Transcript,
+  verdict: Verdict,
+): DialOutcome {
   switch (verdict.kind) {
     case 'accepted':
       if (intent !== 'session') throw new ProtocolError('answer.verdict', 'accepts what was not asked for');
-      return { kind: 'accepted', version };
+      return accepted(auth, version, transcript);
     case 'state':
       if (intent !== 'probe') throw new ProtocolError('answer.verdict', 'has a state nobody asked for');
       return { kind: 'state', state: verdict.state };
@@ -183,6 +192,10 @@ function conclude(identity: Identity, intent: Intent, version: number, verdict: 
     default:
       return verdict satisfies never;
   }
+}
+
+function accepted(auth: PeerAuth, version: number, transcript: Transcript): Accepted {
+  return { kind: 'accepted', version, coarseHash: auth.coarseHash(transcript) };
 }
 
 type CheckedHello =

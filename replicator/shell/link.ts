@@ -13,6 +13,7 @@ import { nonceBytes, supportedVersions } from '../wire/constants.ts';
 import type { VersionRange } from '../wire/constants.ts';
 import type { Intent, Verdict } from '../wire/handshake-codec.ts';
 import { PeerAuth } from './auth.ts';
+import type { CoarseHash } from './coarse-hash.ts';
 import * as handshake from './handshake.ts';
 import type { DialOutcome, Identity, ListenOutcome } from './handshake.ts';
 import { systemLinkClock } from './link-clock.ts';
@@ -85,6 +86,7 @@ interface Session {
   readonly number: number;
   readonly connection: LinkConnection;
   readonly packets: PacketEncoder;
+  readonly coarseHash: CoarseHash;
   readonly sinceMs: number;
 }
 
@@ -220,6 +222,11 @@ export class PeerLink {
     this.#redial(current);
   }
 
+  /** What both nodes of the present session hash with; null without one. */
+  get coarseHash(): CoarseHash | null {
+    return this.#session?.coarseHash ?? null;
+  }
+
   /** A short authenticated look at the peer, whatever the state of the session. At most `probeTimeoutMs`. */
   async probe(): Promise<ProbeOutcome> {
     if (this.#stopped) return { kind: 'unreachable', detail: 'this node is stopping' };
@@ -279,7 +286,7 @@ export class PeerLink {
     const abandon = this.#call('session', this.#options.handshakeTimeoutMs, (outcome, connection) => {
       this.#abandonDial = null;
       if (outcome.kind === 'accepted' && connection !== null) {
-        this.#open(connection);
+        this.#open(connection, outcome.coarseHash);
         return;
       }
       connection?.close();
@@ -386,7 +393,7 @@ export class PeerLink {
       cancelDeadline();
       if (outcome.kind === 'accepted') {
         this.#unauthenticated.delete(connection);
-        this.#open(connection);
+        this.#open(connection, outcome.coarseHash);
         return;
       }
       connection.close();
@@ -409,7 +416,7 @@ export class PeerLink {
   }
 
   /** An authenticated connection becomes the session. */
-  #open(connection: LinkConnection): void {
+  #open(connection: LinkConnection, coarseHash: CoarseHash): void {
     const old = this.#session;
     if (old !== null) {
       // The peer has dialled anew, so it has given up the session this node still believed in.
@@ -428,6 +435,7 @@ export class PeerLink {
       number,
       connection,
       packets: new PacketEncoder(connection.frames),
+      coarseHash,
       sinceMs: this.#clock.nowMs(),
     };
     this.#session = session;

@@ -7,6 +7,7 @@ import { BackingTooSmall } from './backing-store.ts';
 import type { BackingStore } from './backing-store.ts';
 import { readRanges, writeRanges } from './scattered-io.ts';
 import { DigestQueue } from './block-digests.ts';
+import type { Hashing } from './block-digests.ts';
 
 /** Shorter data is not worth telling of. */
 const longBytes = 32 * 1024;
@@ -100,9 +101,11 @@ export class LocalIo {
     else writeRanges(this.#store, ranges, data, answer);
   }
 
-  digest(id: number, offset: number, length: number, coarse: boolean): void {
-    if (this.#store === null) return this.#post({ kind: 'localDigested', id, digests: null });
-    this.#digests.digest(this.#store, offset, length, coarse, (digests) =>
+  /** `hashing`: null when the session is over that was to be hashed for; then nobody waits for the hashes any more. */
+  digest(id: number, offset: number, length: number, hashing: Hashing | null): void {
+    if (this.#store === null || hashing === null)
+      return this.#post({ kind: 'localDigested', id, digests: null });
+    this.#digests.digest(this.#store, offset, length, hashing, (digests) =>
       this.#post({ kind: 'localDigested', id, digests }),
     );
   }

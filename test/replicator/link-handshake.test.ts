@@ -123,8 +123,35 @@ test('two nodes with the same secret accept each other, in the highest version b
   const a = dialler({ versions: { min: 1, max: 7 } });
   const b = listener({ versions: { min: 2, max: 5 } });
   converse(a, b);
-  t.deepEqual(a.outcome, { kind: 'accepted', version: 5 });
-  t.deepEqual(b.outcome, { kind: 'accepted', version: 5 });
+  t.like(a.outcome, { kind: 'accepted', version: 5 });
+  t.like(b.outcome, { kind: 'accepted', version: 5 });
+});
+
+test('both sides of a session hash alike, and no other session of theirs hashes so', (t) => {
+  const hashOf = ({ outcome }: End): string => {
+    const into = Buffer.alloc(32);
+    if (outcome?.kind === 'accepted') outcome.coarseHash.write(Buffer.from('data'), into, 0);
+    return into.toString('hex');
+  };
+  const seen = new Set<string>();
+  const nonce = Buffer.alloc(32, 200);
+  for (const [one, other] of [
+    [{ nonce }, { nonce }],
+    [{ nonce }, {}],
+    [{}, { nonce }],
+    [
+      { nonce, secret: 'simsalabim' },
+      { nonce, secret: 'simsalabim' },
+    ],
+  ] as const) {
+    const a = dialler(one);
+    const b = listener(other);
+    converse(a, b);
+    t.is(reasonOf(a), 'accepted');
+    t.is(hashOf(a), hashOf(b));
+    seen.add(hashOf(a));
+  }
+  t.is(seen.size, 4);
 });
 
 test('a probe is answered with the state, and with a refusal while there is none', (t) => {

@@ -1,5 +1,5 @@
 /** Two links over loopback: sessions, probes, supersession, damage on the way. */
-import { createHmac } from 'node:crypto';
+import { createCipheriv, createHash, createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import type { Socket } from 'node:net';
@@ -491,7 +491,7 @@ test('connections that prove nothing are bounded, and do not keep the peer out',
 test('a dialler made by hand from the protocol page is accepted', async (t) => {
   const { link, seen, port } = await startSide(t, 'beta', 'alpha', 1);
   link.setWanted(true);
-  const { socket, answer, accepted } = await dialByHand(port, 'alpha', 'beta');
+  const { socket, answer, accepted, hashByHand } = await dialByHand(port, 'alpha', 'beta');
   t.deepEqual(answer, accepted);
   const { session } = await seen.expect('up');
 
@@ -502,6 +502,9 @@ test('a dialler made by hand from the protocol page is accepted', async (t) => {
     packet: { kind: 'written', seq: 9 },
     payload: null,
   });
+  const into = Buffer.alloc(32);
+  link.coarseHash?.write(Buffer.alloc(131072, 3), into, 0);
+  t.deepEqual(into, hashByHand(Buffer.alloc(131072, 3)));
   socket.destroy();
   await seen.expect('down');
 });
@@ -525,7 +528,19 @@ async function dialByHand(port: number, nodeName: string, peerName: string) {
   const answer = await readFrame(socket, 0xe2);
   const verdict = Buffer.from('01', 'hex');
   const proof = prove('lockstep peer 1: listener', Buffer.concat([transcript, u32(1), verdict]));
-  return { socket, answer, accepted: Buffer.concat([proof, verdict]) };
+  const hashByHand = (data: Uint8Array): Buffer => {
+    const mac = createCipheriv(
+      'aes-256-gcm',
+      prove('lockstep peer 1: coarse hash mac', transcript),
+      Buffer.alloc(12),
+    );
+    mac.setAAD(data).final();
+    return createHash('sha256')
+      .update(prove('lockstep peer 1: coarse hash function', transcript))
+      .update(mac.getAuthTag())
+      .digest();
+  };
+  return { socket, answer, accepted: Buffer.concat([proof, verdict]), hashByHand };
 }
 
 function u32(value: number): Buffer {

@@ -7,6 +7,7 @@ import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import type { Packet, PeerState } from '../../replicator/core/packet.ts';
 import { PeerAuth } from '../../replicator/shell/auth.ts';
+import type { CoarseHash } from '../../replicator/shell/coarse-hash.ts';
 import * as handshake from '../../replicator/shell/handshake.ts';
 import { systemLinkClock } from '../../replicator/shell/link-clock.ts';
 import { LinkConnection } from '../../replicator/shell/link-connection.ts';
@@ -43,6 +44,9 @@ export class FakePeer {
   readonly closed: Promise<void>;
   readonly #connection: LinkConnection;
   readonly #packets: PacketEncoder;
+  /** As the real one has it. */
+  readonly coarseHash: CoarseHash;
+  readonly #payloads = new WeakMap<Packet, Buffer>();
   #heard: Packet[] = [];
   #isClosed = false;
   #wake: () => void = () => undefined;
@@ -65,7 +69,7 @@ export class FakePeer {
         const auth = new PeerAuth(options.secret);
         const nonce = randomBytes(32);
         handshake.dial({ connection, identity, auth, nonce }, 'session', (outcome) => {
-          if (outcome.kind === 'accepted') resolve(new FakePeer(socket, connection));
+          if (outcome.kind === 'accepted') resolve(new FakePeer(socket, connection, outcome.coarseHash));
           else reject(new Error(outcome.kind === 'failed' ? outcome.detail : 'not a session'));
         });
       });
@@ -73,14 +77,16 @@ export class FakePeer {
     return within(patienceMs, 'a session with the node', accepted);
   }
 
-  private constructor(socket: Socket, connection: LinkConnection) {
+  private constructor(socket: Socket, connection: LinkConnection, coarseHash: CoarseHash) {
     this.socket = socket;
+    this.coarseHash = coarseHash;
     this.#connection = connection;
     this.#packets = new PacketEncoder(connection.frames);
     // Within the call that delivered the answer: packets may follow it in the same chunk.
     connection.become(
-      packetPhase((packet) => {
+      packetPhase((packet, payload) => {
         this.#heard.push(packet);
+        if (payload !== null) this.#payloads.set(packet, Buffer.from(payload));
         this.#wake();
       }),
     );
@@ -109,6 +115,11 @@ export class FakePeer {
       }
     };
     return within(patienceMs, `the node to say ${kind}`, find());
+  }
+
+  /** What came with a packet that was heard; empty when nothing did. */
+  payloadOf(packet: Packet): Buffer {
+    return this.#payloads.get(packet) ?? Buffer.alloc(0);
   }
 
   /** The bytes of a packet, one frame, as the next to be sent. */

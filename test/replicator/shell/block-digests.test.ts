@@ -1,10 +1,12 @@
-/** Hashes of blocks on a real file, against SHA-256 computed block by block. */
+/** Hashes of blocks on a real file, against the hash of each computed by itself. */
 import { createHash, randomBytes } from 'node:crypto';
 import { join } from 'node:path';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
 import type { BackingStore } from '../../../replicator/shell/backing-store.ts';
 import { BlockDigests, DigestQueue } from '../../../replicator/shell/block-digests.ts';
+import type { Hashing } from '../../../replicator/shell/block-digests.ts';
+import { coarseBytes, CoarseHash } from '../../../replicator/shell/coarse-hash.ts';
 import { faultyFileIo } from '../../../replicator/shell/fault-io.ts';
 import { systemFileIo } from '../../../replicator/shell/file-io.ts';
 import { asBytes } from '../../../replicator/shell/core-device.ts';
@@ -14,6 +16,9 @@ import { openStore, outcome } from '../../support/backing.ts';
 import { temporaryDirectory } from '../../support/temporary.ts';
 
 const mebibyte = 1024 * 1024;
+/** Of some session, and of another one. */
+const coarse = new CoarseHash(randomBytes(32), randomBytes(32));
+const otherCoarse = new CoarseHash(randomBytes(32), randomBytes(32));
 
 async function emptyStore(t: ExecutionContext, sizeBytes = 8 * mebibyte): Promise<BackingStore> {
   return openStore(t, { path: join(temporaryDirectory(t), 'data'), sizeBytes });
@@ -28,22 +33,30 @@ function digest(
   store: BackingStore,
   offset: number,
   length: number,
-  { queue = new DigestQueue(), coarse = false } = {},
+  { queue = new DigestQueue(), hashing = 'fine' }: { queue?: DigestQueue; hashing?: Hashing } = {},
 ): Promise<BlockDigests | null> {
-  return new Promise((resolve) => queue.digest(store, offset, length, coarse, resolve));
+  return new Promise((resolve) => queue.digest(store, offset, length, hashing, resolve));
 }
 
 /** By other means than the code under test. */
-function expected(data: Buffer, unitBytes = 4096): string {
+function expected(data: Buffer): string {
   const hashes: Buffer[] = [];
-  for (let at = 0; at < data.length; at += unitBytes) {
+  for (let at = 0; at < data.length; at += 4096) {
     hashes.push(
       createHash('sha256')
-        .update(data.subarray(at, at + unitBytes))
+        .update(data.subarray(at, at + 4096))
         .digest(),
     );
   }
   return Buffer.concat(hashes).toString('hex');
+}
+
+function expectedCoarse(data: Buffer, by = coarse): string {
+  const hashes = Buffer.alloc(Math.ceil(data.length / coarseBytes) * 32);
+  for (let at = 0; at < data.length; at += coarseBytes) {
+    by.write(data.subarray(at, at + coarseBytes), hashes, (at / coarseBytes) * 32);
+  }
+  return hashes.toString('hex');
 }
 
 test('one SHA-256 per block, or coarse per 32 from the beginning of the range, for data, holes and both', async (t) => {
@@ -61,9 +74,11 @@ test('one SHA-256 per block, or coarse per 32 from the beginning of the range, f
     const digests = await digest(store, offset, length);
     t.is(digests?.bytes.toString('hex'), expected(whole.subarray(offset, offset + length)));
     t.is(digests?.byteLength, (length / 4096) * 32);
-    const coarse = await digest(store, offset, length, { coarse: true });
-    t.is(coarse?.bytes.toString('hex'), expected(whole.subarray(offset, offset + length), 32 * 4096));
-    t.is(coarse?.byteLength, Math.ceil(length / 4096 / 32) * 32);
+    for (const hashing of [coarse, otherCoarse]) {
+      const digests = await digest(store, offset, length, { hashing });
+      t.is(digests?.bytes.toString('hex'), expectedCoarse(whole.subarray(offset, offset + length), hashing));
+      t.is(digests?.byteLength, Math.ceil(length / 4096 / 32) * 32);
+    }
   }
 });
 
@@ -73,8 +88,41 @@ test('the last block of a device may be short', async (t) => {
   await write(store, 0, data);
   t.is((await digest(store, 0, 4608))?.bytes.toString('hex'), expected(data));
   t.is((await digest(store, 4096, 512))?.bytes.toString('hex'), expected(data.subarray(4096)));
-  const coarse = await digest(store, 0, 4608, { coarse: true });
-  t.is(coarse?.bytes.toString('hex'), expected(data, 4608));
+  const digests = await digest(store, 0, 4608, { hashing: coarse });
+  t.is(digests?.bytes.toString('hex'), expectedCoarse(data));
+});
+
+test('the short last block of a device may be a hole', async (t) => {
+  const store = await emptyStore(t, 4096 + 512);
+  t.is((await digest(store, 0, 4608))?.bytes.toString('hex'), expected(Buffer.alloc(4608)));
+  const digests = await digest(store, 0, 4608, { hashing: coarse });
+  t.is(digests?.bytes.toString('hex'), expectedCoarse(Buffer.alloc(4608)));
+});
+
+test('hashed for two sessions, equal data and equal holes differ everywhere, which fine hashes settle', async (t) => {
+  const store = await emptyStore(t, 2 * mebibyte + 4096);
+  await write(store, 0, randomBytes(mebibyte));
+  const length = 2 * mebibyte + 4096;
+  const one = await digest(store, 0, length, { hashing: coarse });
+  const same = await digest(store, 0, length, { hashing: coarse });
+  const other = await digest(store, 0, length, { hashing: otherCoarse });
+  if (one === null || same === null || other === null) return t.fail('it cannot be read');
+  t.deepEqual(one.differing(same.bytes), []);
+  t.deepEqual(one.differing(other.bytes), [{ first: 0, count: length / 4096 }]);
+  const fine = await digest(store, 0, length);
+  t.deepEqual(fine?.differing((await digest(store, 0, length))?.bytes ?? Buffer.alloc(0)), []);
+});
+
+test('a range is hashed for one session from its beginning to its end, whichever is asked for meanwhile', async (t) => {
+  const store = await emptyStore(t);
+  const data = randomBytes(4 * mebibyte);
+  await write(store, 0, data);
+  const queue = new DigestQueue();
+  const [one, other] = await Promise.all(
+    [coarse, otherCoarse].map((hashing) => digest(store, 0, 4 * mebibyte, { queue, hashing })),
+  );
+  t.is(one?.bytes.toString('hex'), expectedCoarse(data));
+  t.is(other?.bytes.toString('hex'), expectedCoarse(data, otherCoarse));
 });
 
 test('several ranges at once do not get into each other', async (t) => {
@@ -154,8 +202,8 @@ test('differing names exactly the blocks whose hash is another one', (t) => {
   lastByte.writeUInt8(0, 31);
   t.deepEqual(ours.differing(lastByte), [{ first: 0, count: 1 }]);
   t.throws(() => ours.differing(of('a')), { instanceOf: TypeError });
-  const coarse = new BlockDigests(of('a', 'b', 'c'), 70, true);
-  t.deepEqual(coarse.differing(of('a', 'x', 'y')), [{ first: 32, count: 38 }]);
+  const ofMany = new BlockDigests(of('a', 'b', 'c'), 70, true);
+  t.deepEqual(ofMany.differing(of('a', 'x', 'y')), [{ first: 32, count: 38 }]);
 });
 
 test('ranges that are hashed at the same time are ready one after the other', async (t) => {
@@ -194,7 +242,7 @@ test('a range that cannot be read has no hashes', async (t) => {
   t.is(await digest(store, 4096, 4096), null);
 });
 
-test('local-io: hashes come back as an event, or null once the store is detached', async (t) => {
+test('local-io: hashes come back as an event, or null without a session or once the store is detached', async (t) => {
   const store = await emptyStore(t);
   const events: Event[] = [];
   let arrived: () => void = () => undefined;
@@ -204,10 +252,12 @@ test('local-io: hashes come back as an event, or null once the store is detached
   });
   await new Promise<void>((resolve) => {
     arrived = resolve;
-    io.digest(7, 0, 8192, false);
+    io.digest(7, 0, 8192, 'fine');
   });
+  io.digest(9, 0, 8192, null);
+  t.deepEqual(events.pop(), { kind: 'localDigested', id: 9, digests: null }, 'for no session');
   io.detach();
-  io.digest(8, 0, 8192, false);
+  io.digest(8, 0, 8192, 'fine');
   t.like(events[0], { kind: 'localDigested', id: 7 });
   t.true(events[0]?.kind === 'localDigested' && events[0].digests?.byteLength === 64);
   t.deepEqual(events[1], { kind: 'localDigested', id: 8, digests: null });
