@@ -59,6 +59,26 @@ export function fillArguments({ uri, sizeBytes }: Pick<FioRun, 'uri' | 'sizeByte
   ];
 }
 
+/**
+ * So many requests that whoever is compiled while running has been: at queue 1 a second of a row is too few for that, and
+ * its first rounds would be slower than all that follow.
+ */
+export function warmUpArguments({ uri, seconds, sizeBytes }: FioRun): string[] {
+  return [
+    '--name=warm-up',
+    '--ioengine=nbd',
+    `--uri=${uri}`,
+    '--rw=randwrite',
+    '--bs=4k',
+    '--iodepth=32',
+    `--size=${sizeBytes / 1024 ** 2}m`,
+    '--time_based',
+    `--runtime=${seconds}`,
+    '--end_fsync=1',
+    '--output-format=json',
+  ];
+}
+
 const Percentiles = Type.Object({ percentile: Type.Optional(Type.Record(Type.String(), Type.Number())) });
 const Direction = Type.Object({
   iops: Type.Number({ minimum: 0 }),

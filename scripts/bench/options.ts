@@ -31,7 +31,7 @@ export function readOptions(args: readonly string[]): BenchOptions {
     contenders: chosenContenders(values.only, values.gluster),
     rounds: wholeNumber('rounds', values.rounds ?? (quick ? '1' : '3'), 99),
     seconds: wholeNumber('seconds', values.seconds ?? (quick ? '1' : '3'), 3600),
-    warmUpSeconds: 1,
+    warmUpSeconds: quick ? 1 : 2,
     places: {
       memory: { parent: values.memory, sizeBytes: (quick ? 256 : 512) * MiB },
       disk: { parent: values.disk, sizeBytes: 128 * MiB },

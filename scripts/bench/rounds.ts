@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Contender } from './contender.ts';
 import { startField, type Field, type Lineup } from './field.ts';
-import { fillArguments, fioArguments, parseFio } from './fio.ts';
+import { fillArguments, fioArguments, parseFio, warmUpArguments } from './fio.ts';
 import type { Leftovers } from './leftovers.ts';
 import { mediumOf } from './machine.ts';
 import type { BenchOptions } from './options.ts';
@@ -69,6 +69,8 @@ export function createDirectory(parent: string, neededBytes: number, leftovers: 
   return directory;
 }
 
+const warmUpSeconds = 3;
+
 export async function startFilled(
   present: Lineup['present'],
   place: { readonly directory: string; readonly sizeBytes: number },
@@ -81,8 +83,11 @@ export async function startFilled(
     contender.commands.forEach(note);
   });
   field.missing.forEach((sentence) => console.log(sentence));
-  for (const { uri } of field.contenders)
-    await run('fio', fillArguments({ uri, sizeBytes: place.sizeBytes }));
+  const { sizeBytes } = place;
+  for (const { uri } of field.contenders) {
+    await run('fio', fillArguments({ uri, sizeBytes }));
+    await run('fio', warmUpArguments({ uri, seconds: warmUpSeconds, sizeBytes }));
+  }
   return field;
 }
 
@@ -97,7 +102,7 @@ async function measureRow(
   const spinners = row.awake ? await startSpinners() : null;
   if (spinners) note(`# with one "${spinners.command}" per processor`);
   try {
-    // What is compiled while it runs is measured as it is after a while, and caches are as this row leaves them.
+    // The code of this row is compiled by then too, and caches are as this row leaves them.
     for (const { uri } of field) {
       await run('fio', fioArguments(row, { uri, seconds: options.warmUpSeconds, sizeBytes }));
     }
