@@ -31,7 +31,7 @@ const newestShare = 1 / 8;
 const slowYieldMs = 2;
 /** The first while. One that comes soon after another is twice as long, up to the longest. */
 const restMsMin = 4;
-const restMsMax = 1_000;
+const restMsMax = 64;
 const soonAfterMs = 200;
 
 export class BusyPoll {
@@ -92,7 +92,7 @@ export class BusyPoll {
     if (after - now <= slowYieldMs) return;
     // That was somebody who computes, and keeps the processor for as long as the kernel lets him. If it is one of V8's threads
     // that is over in a moment, and without giving way client and peer starve until this thread sleeps: so not for
-    // long. A neighbour who computes all the time is soon left alone.
+    // long. A neighbour who computes all the time gets a twentieth.
     const isSoonAgain = now - this.#restUntilMs < soonAfterMs;
     this.#restMs = isSoonAgain ? Math.min(this.#restMs * 2, restMsMax) : restMsMin;
     this.#restUntilMs = after + this.#restMs;
