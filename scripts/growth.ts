@@ -7,8 +7,8 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { publishText } from './bench/report.ts';
+import { misuse, readFlags, wholeNumber } from './flags.ts';
 import { activityLog } from './growth/activity-log.ts';
 import { apiLatency } from './growth/api-latency.ts';
 import { coldReads } from './growth/cold-reads.ts';
@@ -31,30 +31,24 @@ const measurements = new Map<string, (run: Measurement) => Promise<void>>([
   ['memory', memoryOverTime],
 ]);
 
-const { values } = parseArgs({
-  options: {
-    only: { type: 'string' },
-    json: { type: 'boolean', default: false },
-    publish: { type: 'boolean', default: false },
-    seconds: { type: 'string', default: '4' },
-    minutes: { type: 'string', default: '2' },
-    dir: { type: 'string', default: tmpdir() },
-    memory: { type: 'string', default: '/dev/shm' },
-  },
+const script = 'growth';
+const values = readFlags(script, {
+  only: { type: 'string', help: `some of ${[...measurements.keys()].join(',')}` },
+  json: { type: 'boolean', default: false, help: 'rows for programs' },
+  publish: { type: 'boolean', default: false, help: 'a whole run into docs/performance.md' },
+  seconds: { type: 'string', default: '4', help: 'of one measurement' },
+  minutes: { type: 'string', default: '2', help: 'of full load, for the memory' },
+  dir: { type: 'string', default: tmpdir(), help: 'for metadata, and for what is about disks' },
+  memory: { type: 'string', default: '/dev/shm', help: 'for images where software is measured' },
 });
+const seconds = wholeNumber(script, 'seconds', values.seconds, 1, 3_600);
+const minutes = wholeNumber(script, 'minutes', values.minutes, 1, 10_080);
 const names = values.only?.split(',') ?? [...measurements.keys()];
 const unknown = names.find((name) => !measurements.has(name));
-if (unknown !== undefined) {
-  process.stderr.write(
-    `growth: no measurement "${unknown}"; there are ${[...measurements.keys()].join(', ')}\n`,
-  );
-  process.exit(2);
-}
-
-if (values.publish && values.only !== undefined) {
-  process.stderr.write('growth: what is published is a whole run; leave --only out\n');
-  process.exit(2);
-}
+if (unknown !== undefined)
+  misuse(script, `no measurement "${unknown}"; there are ${[...measurements.keys()].join(', ')}`);
+if (values.publish && values.only !== undefined)
+  misuse(script, 'what is published is a whole run; leave --only out');
 
 const report = new TableReport(values.json);
 for (const name of names) {
@@ -66,8 +60,8 @@ for (const name of names) {
     directory,
     memory,
     report,
-    seconds: Number(values.seconds),
-    minutes: Number(values.minutes),
+    seconds,
+    minutes,
     nodes: [],
   };
   try {

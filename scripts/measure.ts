@@ -9,7 +9,6 @@ import { readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { Type } from 'typebox';
 import { connectNbd } from '../nbd/client.ts';
 import { ApiClient, ApiFailure, checkStatus, expectBody } from '../server/cli/api-client.ts';
@@ -17,16 +16,18 @@ import { ChildNode } from '../server/pair/child-node.ts';
 import { bodyFor, pairLayout, type NodeLayout } from '../server/pair/layout.ts';
 import { waitUntilSettled } from '../server/pair/settling.ts';
 import { checker } from '../server/validation.ts';
+import { readFlags, wholeNumber } from './flags.ts';
 
 const size = '1GiB';
 const filledMiB = 512;
-const { values } = parseArgs({
-  options: {
-    dir: { type: 'string', default: tmpdir() },
-    seconds: { type: 'string', default: '4' },
-    ports: { type: 'string', default: '17780' },
-  },
+const script = 'measure';
+const values = readFlags(script, {
+  dir: { type: 'string', default: tmpdir(), help: 'where the two nodes have their data' },
+  seconds: { type: 'string', default: '4', help: 'of one measurement' },
+  ports: { type: 'string', default: '17780', help: 'the first of those that they use' },
 });
+const seconds = wholeNumber(script, 'seconds', values.seconds, 1, 3_600);
+const firstPort = wholeNumber(script, 'ports', values.ports, 1, 65_000);
 
 interface Node {
   readonly layout: NodeLayout;
@@ -57,7 +58,7 @@ const checkDecisions = checker(
 );
 
 const directory = await mkdtemp(join(values.dir, 'lockstep-measure-'));
-const layout = pairLayout(directory, Number(values.ports));
+const layout = pairLayout(directory, firstPort);
 const nodes: Node[] = [];
 try {
   const alpha = await start(layout.alpha);
@@ -67,7 +68,7 @@ try {
   await ask(alpha, 'PUT', '/v1/resources/plain', { size, nbd: {} });
   await settled();
   await ask(alpha, 'POST', '/v1/resources/r0/promote');
-  console.log(`pair on loopback, ${size}, data under ${values.dir}, ${values.seconds} s a row`);
+  console.log(`pair on loopback, ${size}, data under ${values.dir}, ${seconds} s a row`);
   const plain = `nbd+unix:///plain?socket=${join(layout.alpha.dataDirectory, 'resources/plain/nbd.sock')}`;
   const mirrored = `nbd://127.0.0.1:${layout.alpha.nbdPort}/r0`;
   await failover(alpha, beta);
@@ -130,7 +131,7 @@ async function fio(what: string, uri: string, depth: number, rampSeconds = 0): P
   ];
   const output = await run('fio', [
     ...options,
-    `--runtime=${values.seconds}`,
+    `--runtime=${seconds}`,
     `--ramp_time=${rampSeconds}`,
     '--time_based',
     '--output-format=json',
@@ -159,7 +160,7 @@ async function besideResync(alpha: Node, beta: Node, uri: string, depth: number)
   await fio('no resync', uri, depth, 1);
   await ask(beta, 'POST', '/v1/resources/r0/resync', { action: 'invalidate' });
   const writing = fio('beside a resync', uri, depth, 3);
-  await delay((3 + Number(values.seconds)) * 1000 - 500);
+  await delay((3 + seconds) * 1000 - 500);
   const status = expectBody(checkStatus(await ask(alpha, 'GET', '/v1/resources/r0')));
   const sync = status.peers[0]?.sync;
   await writing;

@@ -8,42 +8,38 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { connectNbd } from '../nbd/client.ts';
 import { publishText } from './bench/report.ts';
+import { misuse, readFlags, wholeNumber } from './flags.ts';
 import { BenchPair, type Usage } from './resync-bench/bench-pair.ts';
 import { fio, type Written } from './resync-bench/fio.ts';
 
 const mebibyte = 1024 * 1024;
 const blockBytes = 4096;
-const { values } = parseArgs({
-  options: {
-    dir: { type: 'string', default: tmpdir() },
-    ports: { type: 'string', default: '18780' },
-    /** Of the device, all of it written. */
-    mebibytes: { type: 'string', default: '2048' },
-    /** In which every second block is marked. */
-    scattered: { type: 'string', default: '512' },
-    seconds: { type: 'string', default: '3' },
-    rounds: { type: 'string', default: '3' },
-    only: { type: 'string' },
-    publish: { type: 'boolean', default: false },
-  },
+const script = 'resync-bench';
+const values = readFlags(script, {
+  dir: { type: 'string', default: tmpdir(), help: 'where the two nodes have their data' },
+  ports: { type: 'string', default: '18780', help: 'the first of those that they use' },
+  mebibytes: { type: 'string', default: '2048', help: 'of the device, all of it written' },
+  scattered: { type: 'string', default: '512', help: 'MiB in which every second block is marked' },
+  seconds: { type: 'string', default: '3', help: 'of one measurement of latency' },
+  rounds: { type: 'string', default: '3', help: 'of those without and beside a resync' },
+  only: { type: 'string', help: 'some of the rows' },
+  publish: { type: 'boolean', default: false, help: 'a whole run into docs/performance.md' },
 });
-if (values.publish && values.only !== undefined) {
-  console.error('resync-bench: what is published is a whole run; leave --only out');
-  process.exit(2);
-}
-const size = Number(values.mebibytes);
-const scattered = Number(values.scattered);
+if (values.publish && values.only !== undefined)
+  misuse(script, 'what is published is a whole run; leave --only out');
+const size = wholeNumber(script, 'mebibytes', values.mebibytes, 64, 1_048_576);
+const scattered = wholeNumber(script, 'scattered', values.scattered, 1, size);
+const roundCount = wholeNumber(script, 'rounds', values.rounds, 1, 99);
+const seconds = wholeNumber(script, 'seconds', values.seconds, 1, 3_600);
+const firstPort = wholeNumber(script, 'ports', values.ports, 1, 65_000);
 
 const directory = await mkdtemp(join(values.dir, 'lockstep-resync-'));
-const pair = await BenchPair.start(directory, `${size}MiB`, Number(values.ports)).catch(
-  async (error: unknown) => {
-    await rm(directory, { recursive: true, force: true });
-    throw error;
-  },
-);
+const pair = await BenchPair.start(directory, `${size}MiB`, firstPort).catch(async (error: unknown) => {
+  await rm(directory, { recursive: true, force: true });
+  throw error;
+});
 let mirrored = 0;
 const said: string[] = [];
 const rows: Readonly<Record<string, () => Promise<void>>> = {
@@ -158,7 +154,7 @@ async function sparse(): Promise<void> {
 async function beside(): Promise<void> {
   for (const queue of [1, 8]) {
     const rounds: { without: Written; besides: Written; mebibytesPerSecond: number }[] = [];
-    for (let round = 0; round < Number(values.rounds); round++) {
+    for (let round = 0; round < roundCount; round++) {
       const without = await client(queue);
       const before = performance.now();
       await pair.ask('beta', 'POST', '/resync', { action: 'invalidate' });
@@ -173,14 +169,14 @@ async function beside(): Promise<void> {
       `4k random writes, queue ${queue}: p99 ${of((r) => r.without.p99Us).toFixed(0)} us, beside a resync ` +
         `${of((r) => r.besides.p99Us).toFixed(0)} us (x ${of((r) => r.besides.p99Us / r.without.p99Us).toFixed(2)}); median x ` +
         `${of((r) => r.besides.medianUs / r.without.medianUs).toFixed(2)}; the resync: ` +
-        `${of((r) => r.mebibytesPerSecond).toFixed(0)} MiB/s; ${rounds.length} rounds of ${values.rounds} count`,
+        `${of((r) => r.mebibytesPerSecond).toFixed(0)} MiB/s; ${rounds.length} rounds of ${roundCount} count`,
     );
   }
 }
 
 function client(queue: number): Promise<Written> {
   const work = { rw: 'randwrite', bs: '4k', iodepth: queue, size: `${Math.min(512, size)}M` };
-  return fio(pair.uri, { ...work, time_based: 1, ramp_time: 3, runtime: values.seconds });
+  return fio(pair.uri, { ...work, time_based: 1, ramp_time: 3, runtime: seconds });
 }
 
 /** A resync stands back for clients that were there a moment ago (two seconds); these rows are of one that has all to itself. */

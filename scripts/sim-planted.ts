@@ -8,29 +8,28 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { catalogue } from '../test/sim/planted/catalogue.ts';
 import type { Row } from '../test/sim/planted/report.ts';
 import { checkersOf, lineOf, markdown } from '../test/sim/planted/report.ts';
 import { huntAll } from '../test/sim/planted/pool.ts';
+import { readFlags, wholeNumber } from './flags.ts';
 
-const { values } = parseArgs({
-  options: {
-    only: { type: 'string' },
-    seeds: { type: 'string' },
-    threads: { type: 'string', default: String(availableParallelism()) },
-    write: { type: 'boolean', default: false },
-  },
+const script = 'sim-planted';
+const values = readFlags(script, {
+  only: { type: 'string', help: 'some of the bugs' },
+  seeds: { type: 'string', help: 'so many histories for each bug, and how many of them notice it' },
+  threads: { type: 'string', default: String(availableParallelism()), help: 'so many at once' },
+  write: { type: 'boolean', default: false, help: 'the table into docs/planted-bugs.md' },
 });
+const histories =
+  values.seeds === undefined ? null : wholeNumber(script, 'seeds', values.seeds, 1, 1_000_000);
 
 const names = values.only?.split(',');
 const bugs = catalogue.filter(({ name }) => names?.includes(name) ?? true);
-const threads = Number(values.threads);
+const threads = wholeNumber(script, 'threads', values.threads, 1, 256);
 const hunts = huntAll(
   bugs,
-  values.seeds === undefined
-    ? { threads, catchesMax: 1 }
-    : { threads, catchesMax: Infinity, seeds: Number(values.seeds) },
+  histories === null ? { threads, catchesMax: 1 } : { threads, catchesMax: Infinity, seeds: histories },
 );
 
 const rows: Row[] = [];

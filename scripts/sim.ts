@@ -7,7 +7,6 @@
  * A history that ends badly is shrunk to a shorter one (--no-shrink: not).
  */
 import { randomBytes } from 'node:crypto';
-import { parseArgs } from 'node:util';
 import { runCampaign } from '../test/sim/campaign.ts';
 import type { CampaignResult } from '../test/sim/campaign.ts';
 import { coreStates } from '../test/sim/coverage.ts';
@@ -16,22 +15,21 @@ import { runHistory } from '../test/sim/run.ts';
 import type { Failure } from '../test/sim/run.ts';
 import { replayLine, shrink } from '../test/sim/shrink.ts';
 import { handshakeRules } from '../replicator/core/handshake-rules.ts';
+import { readFlags } from './flags.ts';
 
 const misuse = 2;
 /** Failures that are shrunk; more of them tell no more. */
 const shrunkMax = 5;
 
-const { values } = parseArgs({
-  options: {
-    seed: { type: 'string' },
-    shrunk: { type: 'string', default: '' },
-    seeds: { type: 'string' },
-    minutes: { type: 'string' },
-    from: { type: 'string' },
-    jobs: { type: 'string' },
-    quiet: { type: 'boolean', default: false },
-    'no-shrink': { type: 'boolean', default: false },
-  },
+const values = readFlags('lockstep sim', {
+  seed: { type: 'string', help: 'this history alone, with a readable trace' },
+  shrunk: { type: 'string', default: '', help: 'a shortened one, as a run has printed it' },
+  seeds: { type: 'string', help: 'so many histories; 100 if nothing else is said' },
+  minutes: { type: 'string', help: 'as many as there is time for' },
+  from: { type: 'string', help: 'the first seed; 1, or drawn with --minutes' },
+  jobs: { type: 'string', help: 'so many at once; one for each processor if nothing else is said' },
+  quiet: { type: 'boolean', default: false, help: 'without the trace' },
+  'no-shrink': { type: 'boolean', default: false, help: 'do not look for a shorter one that fails alike' },
 });
 
 process.exitCode = await main();

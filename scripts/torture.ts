@@ -5,23 +5,22 @@
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import type { NbdClient } from '../nbd/client.ts';
 import { StampedLoad, seededRandom } from '../test/support/stamped-load.ts';
+import { readFlags, wholeNumber } from './flags.ts';
 import { linkFaults } from './torture/link-faults.ts';
 import { TorturePair, mebibyte } from './torture/pair.ts';
 import { processFaults } from './torture/process-faults.ts';
 import type { Torture } from './torture/steps.ts';
 
-const { values } = parseArgs({
-  options: {
-    cycles: { type: 'string', default: '20' },
-    seed: { type: 'string', default: String(Date.now() % 2 ** 31) },
-    dir: { type: 'string', default: tmpdir() },
-  },
+const name = 'lockstep torture';
+const values = readFlags(name, {
+  cycles: { type: 'string', default: '20', help: 'so many' },
+  seed: { type: 'string', default: String(Date.now() % 2 ** 31), help: 'what is drawn follows from it' },
+  dir: { type: 'string', default: tmpdir(), help: 'where the two nodes have their data' },
 });
-const cycles = wholeNumber('cycles', values.cycles, 1, 1_000_000);
-const seed = wholeNumber('seed', values.seed, 0, 2 ** 32 - 1);
+const cycles = wholeNumber(name, 'cycles', values.cycles, 1, 1_000_000);
+const seed = wholeNumber(name, 'seed', values.seed, 0, 2 ** 32 - 1);
 
 mkdirSync(values.dir, { recursive: true });
 const directory = mkdtempSync(join(values.dir, 'lockstep-torture-'));
@@ -87,11 +86,4 @@ async function verify(client: NbdClient): Promise<void> {
   if (violations.length === 0) return;
   const shown = violations.slice(0, 10).map(({ kind, detail }) => `${kind}: ${detail}`);
   throw new Error(`${violations.length} blocks are wrong\n${shown.join('\n')}`);
-}
-
-function wholeNumber(flag: string, text: string, min: number, max: number): number {
-  const value = Number(text);
-  if (/^[0-9]+$/.test(text) && value >= min && value <= max) return value;
-  console.error(`lockstep torture: --${flag} "${text}" is not a whole number from ${min} to ${max}`);
-  process.exit(2);
 }
