@@ -1,48 +1,45 @@
 /**
- * The flags of scripts that measure and prove. Misuse ends the process with status 2 and says which flags there are, as
- * everywhere in the command line; `--help` says it with status 0.
+ * The flags of scripts that measure and prove, read as the command line reads those of its verbs. Misuse ends the process with
+ * status 2 and says which flags there are; `--help` says it with status 0.
  */
-import { parseArgs, type ParseArgsOptionsConfig } from 'node:util';
+import { flagLines, readArguments, type Arguments, type FlagSpec } from '../server/cli/arguments.ts';
+import { UsageError } from '../server/config.ts';
 
-export interface Flag {
-  readonly type: 'string' | 'boolean';
-  readonly default?: string | boolean;
-  /** What it does, for `--help`. */
-  readonly help: string;
-}
-
-/** The values of `flags` on this process's command line. `name` is the script's, as it is called. */
-export function readFlags<Flags extends Record<string, Flag> & ParseArgsOptionsConfig>(
-  name: string,
-  flags: Flags,
-) {
-  if (process.argv.includes('--help')) {
-    console.log(`${name}\n\n${helpOf(flags)}`);
-    process.exit(0);
-  }
+/** Those of this process's command line. `name` is the script's, as it is called. */
+export function readFlags(name: string, flags: Readonly<Record<string, FlagSpec>>): Arguments {
+  const help = flagLines(flags);
   try {
-    return parseArgs({ options: flags }).values;
+    const given = readArguments(name, process.argv.slice(2), {
+      ...flags,
+      help: { type: 'switch', help: '' },
+    });
+    if (given.has('help')) {
+      console.log([name, '', ...help].join('\n'));
+      process.exit(0);
+    }
+    const [word] = given.words;
+    if (word !== undefined) throw new UsageError(`${name}: unknown word ${word}`);
+    return given;
   } catch (error) {
-    return misuse(name, `${error instanceof Error ? error.message : String(error)}\n\n${helpOf(flags)}`);
+    if (!(error instanceof UsageError)) throw error;
+    console.error([error.message, '', ...help].join('\n'));
+    process.exit(2);
   }
 }
 
-/** In decimal digits; anything else is misuse. */
-export function wholeNumber(name: string, flag: string, text: string, min: number, max: number): number {
+/** In decimal digits; null for anything else. */
+export function wholeNumberIn(text: string, min: number, max: number): number | null {
   const value = Number(text);
-  if (/^[0-9]+$/.test(text) && value >= min && value <= max) return value;
-  return misuse(name, `--${flag} "${text}" is not a whole number from ${min} to ${max}`);
+  return /^[0-9]+$/.test(text) && value >= min && value <= max ? value : null;
+}
+
+/** The same for a flag of `name`; anything else is misuse. */
+export function wholeNumber(name: string, flag: string, text: string, min: number, max: number): number {
+  const value = wholeNumberIn(text, min, max);
+  return value ?? misuse(name, `--${flag} "${text}" is not a whole number from ${min} to ${max}`);
 }
 
 export function misuse(name: string, message: string): never {
   console.error(`${name}: ${message}`);
   process.exit(2);
-}
-
-function helpOf(flags: Readonly<Record<string, Flag>>): string {
-  const lines = Object.entries(flags).map(([flag, { type, default: usual, help }]) => {
-    const value = type === 'string' ? ' VALUE' : '';
-    return `  --${flag}${value}  ${help}${type === 'string' && usual !== undefined ? ` (default ${usual})` : ''}`;
-  });
-  return lines.join('\n');
 }

@@ -32,30 +32,30 @@ const measurements = new Map<string, (run: Measurement) => Promise<void>>([
 ]);
 
 const script = 'growth';
-const values = readFlags(script, {
-  only: { type: 'string', help: `some of ${[...measurements.keys()].join(',')}` },
-  json: { type: 'boolean', default: false, help: 'rows for programs' },
-  publish: { type: 'boolean', default: false, help: 'a whole run into docs/performance.md' },
-  seconds: { type: 'string', default: '4', help: 'of one measurement' },
-  minutes: { type: 'string', default: '2', help: 'of full load, for the memory' },
-  dir: { type: 'string', default: tmpdir(), help: 'for metadata, and for what is about disks' },
-  memory: { type: 'string', default: '/dev/shm', help: 'for images where software is measured' },
+const flags = readFlags(script, {
+  only: { type: 'text', help: `NAME,...  some of ${[...measurements.keys()].join(', ')}` },
+  json: { type: 'switch', help: 'rows for programs' },
+  publish: { type: 'switch', help: 'a whole run into docs/performance.md' },
+  seconds: { type: 'text', help: 'N  of one measurement (default 4)' },
+  minutes: { type: 'text', help: 'N  of full load, for the memory (default 2)' },
+  dir: { type: 'text', help: 'DIR  for metadata and disks (default: the system’s for temporary files)' },
+  memory: { type: 'text', help: 'DIR  for images where software is measured (default /dev/shm)' },
 });
-const seconds = wholeNumber(script, 'seconds', values.seconds, 1, 3_600);
-const minutes = wholeNumber(script, 'minutes', values.minutes, 1, 10_080);
-const names = values.only?.split(',') ?? [...measurements.keys()];
+const [asJson, isPublished] = [flags.has('json'), flags.has('publish')];
+const only = flags.text('only')?.split(',');
+const places = [flags.text('dir') ?? tmpdir(), flags.text('memory') ?? '/dev/shm'];
+const seconds = wholeNumber(script, 'seconds', flags.text('seconds') ?? '4', 1, 3_600);
+const minutes = wholeNumber(script, 'minutes', flags.text('minutes') ?? '2', 1, 10_080);
+const names = only ?? [...measurements.keys()];
 const unknown = names.find((name) => !measurements.has(name));
 if (unknown !== undefined)
   misuse(script, `no measurement "${unknown}"; there are ${[...measurements.keys()].join(', ')}`);
-if (values.publish && values.only !== undefined)
-  misuse(script, 'what is published is a whole run; leave --only out');
+if (isPublished && only !== undefined) misuse(script, 'what is published is a whole run; leave --only out');
 
-const report = new TableReport(values.json);
+const report = new TableReport(asJson);
 for (const name of names) {
   report.say(`-- ${name}`);
-  const [directory = '', memory = ''] = [values.dir, values.memory].map((place) =>
-    mkdtempSync(join(place, 'lockstep-growth-')),
-  );
+  const [directory = '', memory = ''] = places.map((place) => mkdtempSync(join(place, 'lockstep-growth-')));
   const run: Measurement = {
     directory,
     memory,
@@ -74,6 +74,6 @@ for (const name of names) {
     for (const place of [directory, memory]) rmSync(place, { recursive: true, force: true });
   }
 }
-console.log(values.json ? JSON.stringify(report.rows, null, 2) : report.table());
-if (values.publish) console.log(`written: ${publishText('growth', report.markdown())}`);
+console.log(asJson ? JSON.stringify(report.rows, null, 2) : report.table());
+if (isPublished) console.log(`written: ${publishText('growth', report.markdown())}`);
 process.exitCode = report.isMet ? 0 : 1;

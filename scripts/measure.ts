@@ -21,13 +21,14 @@ import { readFlags, wholeNumber } from './flags.ts';
 const size = '1GiB';
 const filledMiB = 512;
 const script = 'measure';
-const values = readFlags(script, {
-  dir: { type: 'string', default: tmpdir(), help: 'where the two nodes have their data' },
-  seconds: { type: 'string', default: '4', help: 'of one measurement' },
-  ports: { type: 'string', default: '17780', help: 'the first of those that they use' },
+const flags = readFlags(script, {
+  dir: { type: 'text', help: 'DIR  where the nodes are (default: the system’s for temporary files)' },
+  seconds: { type: 'text', help: 'N  of one measurement (default 4)' },
+  ports: { type: 'text', help: 'N  the first of those that the nodes use (default 17780)' },
 });
-const seconds = wholeNumber(script, 'seconds', values.seconds, 1, 3_600);
-const firstPort = wholeNumber(script, 'ports', values.ports, 1, 65_000);
+const parent = flags.text('dir') ?? tmpdir();
+const seconds = wholeNumber(script, 'seconds', flags.text('seconds') ?? '4', 1, 3_600);
+const firstPort = wholeNumber(script, 'ports', flags.text('ports') ?? '17780', 1, 65_000);
 
 interface Node {
   readonly layout: NodeLayout;
@@ -57,7 +58,7 @@ const checkDecisions = checker(
   ),
 );
 
-const directory = await mkdtemp(join(values.dir, 'lockstep-measure-'));
+const directory = await mkdtemp(join(parent, 'lockstep-measure-'));
 const layout = pairLayout(directory, firstPort);
 const nodes: Node[] = [];
 try {
@@ -68,7 +69,7 @@ try {
   await ask(alpha, 'PUT', '/v1/resources/plain', { size, nbd: {} });
   await settled();
   await ask(alpha, 'POST', '/v1/resources/r0/promote');
-  console.log(`pair on loopback, ${size}, data under ${values.dir}, ${seconds} s a row`);
+  console.log(`pair on loopback, ${size}, data under ${parent}, ${seconds} s a row`);
   const plain = `nbd+unix:///plain?socket=${join(layout.alpha.dataDirectory, 'resources/plain/nbd.sock')}`;
   const mirrored = `nbd://127.0.0.1:${layout.alpha.nbdPort}/r0`;
   await failover(alpha, beta);

@@ -17,25 +17,27 @@ import { fio, type Written } from './resync-bench/fio.ts';
 const mebibyte = 1024 * 1024;
 const blockBytes = 4096;
 const script = 'resync-bench';
-const values = readFlags(script, {
-  dir: { type: 'string', default: tmpdir(), help: 'where the two nodes have their data' },
-  ports: { type: 'string', default: '18780', help: 'the first of those that they use' },
-  mebibytes: { type: 'string', default: '2048', help: 'of the device, all of it written' },
-  scattered: { type: 'string', default: '512', help: 'MiB in which every second block is marked' },
-  seconds: { type: 'string', default: '3', help: 'of one measurement of latency' },
-  rounds: { type: 'string', default: '3', help: 'of those without and beside a resync' },
-  only: { type: 'string', help: 'some of the rows' },
-  publish: { type: 'boolean', default: false, help: 'a whole run into docs/performance.md' },
+const flags = readFlags(script, {
+  dir: { type: 'text', help: 'DIR  where the nodes are (default: the system’s for temporary files)' },
+  ports: { type: 'text', help: 'N  the first of those that the nodes use (default 18780)' },
+  mebibytes: { type: 'text', help: 'N  of the device, all of it written (default 2048)' },
+  scattered: { type: 'text', help: 'N  MiB in which every second block is marked (default 512)' },
+  seconds: { type: 'text', help: 'N  of one measurement of latency (default 3)' },
+  rounds: { type: 'text', help: 'N  of those without and beside a resync (default 3)' },
+  only: { type: 'text', help: 'NAME,...  some of the rows' },
+  publish: { type: 'switch', help: 'a whole run into docs/performance.md' },
 });
-if (values.publish && values.only !== undefined)
-  misuse(script, 'what is published is a whole run; leave --only out');
-const size = wholeNumber(script, 'mebibytes', values.mebibytes, 64, 1_048_576);
-const scattered = wholeNumber(script, 'scattered', values.scattered, 1, size);
-const roundCount = wholeNumber(script, 'rounds', values.rounds, 1, 99);
-const seconds = wholeNumber(script, 'seconds', values.seconds, 1, 3_600);
-const firstPort = wholeNumber(script, 'ports', values.ports, 1, 65_000);
+const parent = flags.text('dir') ?? tmpdir();
+const only = flags.text('only')?.split(',');
+const isPublished = flags.has('publish');
+if (isPublished && only !== undefined) misuse(script, 'what is published is a whole run; leave --only out');
+const size = wholeNumber(script, 'mebibytes', flags.text('mebibytes') ?? '2048', 64, 1_048_576);
+const scattered = wholeNumber(script, 'scattered', flags.text('scattered') ?? '512', 1, size);
+const roundCount = wholeNumber(script, 'rounds', flags.text('rounds') ?? '3', 1, 99);
+const seconds = wholeNumber(script, 'seconds', flags.text('seconds') ?? '3', 1, 3_600);
+const firstPort = wholeNumber(script, 'ports', flags.text('ports') ?? '18780', 1, 65_000);
 
-const directory = await mkdtemp(join(values.dir, 'lockstep-resync-'));
+const directory = await mkdtemp(join(parent, 'lockstep-resync-'));
 const pair = await BenchPair.start(directory, `${size}MiB`, firstPort).catch(async (error: unknown) => {
   await rm(directory, { recursive: true, force: true });
   throw error;
@@ -52,14 +54,14 @@ const rows: Readonly<Record<string, () => Promise<void>>> = {
   sparse,
 };
 try {
-  say(`pair on loopback, ${size} MiB, data under ${values.dir}`);
+  say(`pair on loopback, ${size} MiB, data under ${parent}`);
   await fill();
-  for (const name of values.only?.split(',') ?? Object.keys(rows)) {
+  for (const name of only ?? Object.keys(rows)) {
     const row = rows[name];
     if (row === undefined) throw new Error(`--only: ${name} is none of ${Object.keys(rows).join(', ')}`);
     await row();
   }
-  if (values.publish) {
+  if (isPublished) {
     console.log(`written: ${publishText('resync-bench', said.map((line) => `- ${line}`).join('\n'))}`);
   }
 } catch (error) {

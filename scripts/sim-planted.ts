@@ -15,18 +15,24 @@ import { huntAll } from '../test/sim/planted/pool.ts';
 import { readFlags, wholeNumber } from './flags.ts';
 
 const script = 'sim-planted';
-const values = readFlags(script, {
-  only: { type: 'string', help: 'some of the bugs' },
-  seeds: { type: 'string', help: 'so many histories for each bug, and how many of them notice it' },
-  threads: { type: 'string', default: String(availableParallelism()), help: 'so many at once' },
-  write: { type: 'boolean', default: false, help: 'the table into docs/planted-bugs.md' },
+const flags = readFlags(script, {
+  only: { type: 'text', help: 'NAME,...  some of the bugs' },
+  seeds: { type: 'text', help: 'N  so many histories for each bug, and how many of them notice it' },
+  threads: { type: 'text', help: 'N  so many at once (default: one per processor)' },
+  write: { type: 'switch', help: 'the table into docs/planted-bugs.md' },
 });
-const histories =
-  values.seeds === undefined ? null : wholeNumber(script, 'seeds', values.seeds, 1, 1_000_000);
+const seeds = flags.text('seeds');
+const histories = seeds === undefined ? null : wholeNumber(script, 'seeds', seeds, 1, 1_000_000);
 
-const names = values.only?.split(',');
+const names = flags.text('only')?.split(',');
 const bugs = catalogue.filter(({ name }) => names?.includes(name) ?? true);
-const threads = wholeNumber(script, 'threads', values.threads, 1, 256);
+const threads = wholeNumber(
+  script,
+  'threads',
+  flags.text('threads') ?? String(availableParallelism()),
+  1,
+  256,
+);
 const hunts = huntAll(
   bugs,
   histories === null ? { threads, catchesMax: 1 } : { threads, catchesMax: Infinity, seeds: histories },
@@ -51,7 +57,7 @@ for (const bug of bugs) {
 }
 console.log(`${bugs.length} planted bugs, ${bugs.length - bad} caught within their bounds`);
 if (bad > 0) process.exitCode = 1;
-if (values.write && names === undefined) {
+if (flags.has('write') && names === undefined) {
   const path = join(import.meta.dirname, '..', 'docs', 'planted-bugs.md');
   const [before, after] = readFileSync(path, 'utf8').split(/\n\| bug \|[^]*?\|\n(?!\|)/);
   writeFileSync(path, `${before}\n${markdown(rows)}\n${after ?? ''}`);

@@ -15,51 +15,43 @@ import { runHistory } from '../test/sim/run.ts';
 import type { Failure } from '../test/sim/run.ts';
 import { replayLine, shrink } from '../test/sim/shrink.ts';
 import { handshakeRules } from '../replicator/core/handshake-rules.ts';
-import { readFlags } from './flags.ts';
+import { simulate } from '../server/cli/simulate.ts';
+import { misuse, readFlags } from './flags.ts';
 
-const misuse = 2;
 /** Failures that are shrunk; more of them tell no more. */
 const shrunkMax = 5;
 
-const values = readFlags('lockstep sim', {
-  seed: { type: 'string', help: 'this history alone, with a readable trace' },
-  shrunk: { type: 'string', default: '', help: 'a shortened one, as a run has printed it' },
-  seeds: { type: 'string', help: 'so many histories; 100 if nothing else is said' },
-  minutes: { type: 'string', help: 'as many as there is time for' },
-  from: { type: 'string', help: 'the first seed; 1, or drawn with --minutes' },
-  jobs: { type: 'string', help: 'so many at once; one for each processor if nothing else is said' },
-  quiet: { type: 'boolean', default: false, help: 'without the trace' },
-  'no-shrink': { type: 'boolean', default: false, help: 'do not look for a shorter one that fails alike' },
-});
+const name = 'lockstep sim';
+const flags = readFlags(name, simulate.flags);
+const shrunk = flags.text('shrunk') ?? '';
 
 process.exitCode = await main();
 
 async function main(): Promise<number> {
-  const seed = toSeed(values.seed);
-  const from = toSeed(values.from);
-  const shortening = parseShortening(values.shrunk);
-  const [seeds, minutes, jobs] = [values.seeds, values.minutes, values.jobs].map(toCount);
+  const seed = toSeed(flags.text('seed'));
+  const from = toSeed(flags.text('from'));
+  const shortening = parseShortening(shrunk);
+  const [seeds, minutes, jobs] = ['seeds', 'minutes', 'jobs'].map((flag) => toCount(flags.text(flag)));
   if ([seed, from, shortening, seeds, minutes, jobs].includes(null)) {
-    console.error('seeds and counts are whole numbers above 0, --shrunk is as a run has printed it');
-    return misuse;
+    misuse(name, 'seeds and counts are whole numbers above 0, --shrunk is as a run has printed it');
   }
   if (seed !== undefined && seed !== null) return runOne(seed);
   return runMany(
-    from ?? (values.minutes === undefined ? 1n : randomBytes(6).readUIntBE(0, 6)),
-    seeds ?? (values.minutes === undefined ? 100 : Infinity),
+    from ?? (flags.text('minutes') === undefined ? 1n : randomBytes(6).readUIntBE(0, 6)),
+    seeds ?? (flags.text('minutes') === undefined ? 100 : Infinity),
     minutes ?? Infinity,
     jobs ?? undefined,
   );
 }
 
 function runOne(seed: bigint): number {
-  const trace = values.quiet ? {} : { trace: (line: string) => process.stdout.write(`${line}\n`) };
-  const shortening = parseShortening(values.shrunk) ?? unshortened;
+  const trace = flags.has('quiet') ? {} : { trace: (line: string) => process.stdout.write(`${line}\n`) };
+  const shortening = parseShortening(shrunk) ?? unshortened;
   const { failure, requests, simulatedMs, faults } = runHistory(seed, { ...trace, shortening });
   const length = `${requests} requests and ${faults.length} faults in ${Math.round(simulatedMs / 1000)} s`;
   if (failure === null) console.log(`seed ${seed}: fine (${length})`);
   else tell(seed, failure);
-  if (failure !== null && !values['no-shrink'] && values.shrunk === '') tellShrunk(seed);
+  if (failure !== null && !flags.has('no-shrink') && shrunk === '') tellShrunk(seed);
   return failure === null ? 0 : 1;
 }
 
@@ -77,7 +69,7 @@ async function runMany(
     ...(jobs === undefined ? {} : { jobs }),
     onFailure: tell,
   });
-  if (!values['no-shrink']) for (const { seed } of result.failures.slice(0, shrunkMax)) tellShrunk(seed);
+  if (!flags.has('no-shrink')) for (const { seed } of result.failures.slice(0, shrunkMax)) tellShrunk(seed);
   summarize(result, (performance.now() - startMs) / 1000);
   return result.failures.length === 0 ? 0 : 1;
 }

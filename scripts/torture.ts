@@ -6,6 +6,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { NbdClient } from '../nbd/client.ts';
+import { torture as verb } from '../server/cli/torture.ts';
 import { StampedLoad, seededRandom } from '../test/support/stamped-load.ts';
 import { readFlags, wholeNumber } from './flags.ts';
 import { linkFaults } from './torture/link-faults.ts';
@@ -14,16 +15,13 @@ import { processFaults } from './torture/process-faults.ts';
 import type { Torture } from './torture/steps.ts';
 
 const name = 'lockstep torture';
-const values = readFlags(name, {
-  cycles: { type: 'string', default: '20', help: 'so many' },
-  seed: { type: 'string', default: String(Date.now() % 2 ** 31), help: 'what is drawn follows from it' },
-  dir: { type: 'string', default: tmpdir(), help: 'where the two nodes have their data' },
-});
-const cycles = wholeNumber(name, 'cycles', values.cycles, 1, 1_000_000);
-const seed = wholeNumber(name, 'seed', values.seed, 0, 2 ** 32 - 1);
+const flags = readFlags(name, verb.flags);
+const parent = flags.text('dir') ?? tmpdir();
+const cycles = wholeNumber(name, 'cycles', flags.text('cycles') ?? '20', 1, 1_000_000);
+const seed = wholeNumber(name, 'seed', flags.text('seed') ?? String(Date.now() % 2 ** 31), 0, 2 ** 32 - 1);
 
-mkdirSync(values.dir, { recursive: true });
-const directory = mkdtempSync(join(values.dir, 'lockstep-torture-'));
+mkdirSync(parent, { recursive: true });
+const directory = mkdtempSync(join(parent, 'lockstep-torture-'));
 const pair = await TorturePair.start(directory);
 let interrupted = false;
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {

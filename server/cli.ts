@@ -9,7 +9,7 @@ import {
   type Reply,
   type Target,
 } from './cli/api-client.ts';
-import { readArguments, type Arguments, type FlagSpec } from './cli/arguments.ts';
+import { flagLines, readArguments, type Arguments, type FlagSpec } from './cli/arguments.ts';
 import { bench } from './cli/bench.ts';
 import { followEvents } from './cli/follow-events.ts';
 import { runCheckoutScript, type CheckoutScript } from './cli/checkout-script.ts';
@@ -216,10 +216,7 @@ function usage(
   words: readonly string[],
   flags: Readonly<Record<string, FlagSpec>>,
 ): string {
-  const rows = Object.entries(flags).map(
-    ([flag, spec]) => `  --${flag} ${spec.type === 'switch' ? ' ' : ''}${spec.help}`,
-  );
-  return [`lockstep ${[name, ...words].join(' ')} [flags]: ${summary}`, '', ...rows].join('\n');
+  return [`lockstep ${[name, ...words].join(' ')} [flags]: ${summary}`, '', ...flagLines(flags)].join('\n');
 }
 
 function wantsHelp(args: readonly string[]): boolean {

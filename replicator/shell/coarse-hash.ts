@@ -1,7 +1,7 @@
 /**
  * The coarse hash of one session, for comparing 128 KiB of two copies at a time: a universal hash of the data under a secret
- * key (GMAC), then a pseudo-random function of its value (docs/peer-protocol.md, "Hashes"). A quarter of the time of SHA-256,
- * and for data that was written without knowledge of the keys as good as it. Which hash a block is judged by in the end is
+ * key (GMAC), then a pseudo-random function of its value (docs/peer-protocol.md, "Hashes"). Far less work than SHA-256, and
+ * for data that was written without knowledge of the keys as good as it. Which hash a block is judged by in the end is
  * none of this: that is SHA-256 (block-digests.ts).
  */
 import { createCipheriv, hash } from 'node:crypto';

@@ -28,7 +28,10 @@ export function expectFio(find: (command: string) => string | null = findTool): 
   );
 }
 
-export function fioArguments(row: Row, { uri, seconds, sizeBytes }: FioRun): string[] {
+/** What fio needs to know of a row. */
+export type Work = Pick<Row, 'work' | 'blockBytes' | 'depth' | 'flushEach'> & { readonly name: string };
+
+export function fioArguments(row: Work, { uri, seconds, sizeBytes }: FioRun): string[] {
   return [
     `--name=${row.name}`,
     '--ioengine=nbd',
@@ -54,26 +57,6 @@ export function fillArguments({ uri, sizeBytes }: Pick<FioRun, 'uri' | 'sizeByte
     '--bs=1m',
     '--iodepth=4',
     `--size=${sizeBytes / 1024 ** 2}m`,
-    '--end_fsync=1',
-    '--output-format=json',
-  ];
-}
-
-/**
- * So many requests that whoever is compiled while running has been: at queue 1 a second of a row is too few for that, and
- * its first rounds would be slower than all that follow.
- */
-export function warmUpArguments({ uri, seconds, sizeBytes }: FioRun): string[] {
-  return [
-    '--name=warm-up',
-    '--ioengine=nbd',
-    `--uri=${uri}`,
-    '--rw=randwrite',
-    '--bs=4k',
-    '--iodepth=32',
-    `--size=${sizeBytes / 1024 ** 2}m`,
-    '--time_based',
-    `--runtime=${seconds}`,
     '--end_fsync=1',
     '--output-format=json',
   ];

@@ -1,6 +1,7 @@
 /** The flags of `lockstep bench`. Misuse ends the process with status 2, as everywhere in the command line. */
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { wholeNumberIn } from '../flags.ts';
 import { contenderNames, rows, type ContenderName, type Row } from './rows.ts';
 
 const MiB = 1024 ** 2;
@@ -91,7 +92,7 @@ function regularExpression(pattern: string): RegExp {
 }
 
 function wholeNumber(flag: string, text: string, max: number): number {
-  const value = Number(text);
-  if (/^[0-9]+$/.test(text) && value >= 1 && value <= max) return value;
+  const value = wholeNumberIn(text, 1, max);
+  if (value !== null) return value;
   throw new OptionError(`--${flag} "${text}" is not a whole number from 1 to ${max}`);
 }

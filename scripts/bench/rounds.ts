@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Contender } from './contender.ts';
 import { startField, type Field, type Lineup } from './field.ts';
-import { fillArguments, fioArguments, parseFio, warmUpArguments } from './fio.ts';
+import { fillArguments, fioArguments, parseFio, type Work } from './fio.ts';
 import type { Leftovers } from './leftovers.ts';
 import { mediumOf } from './machine.ts';
 import type { BenchOptions } from './options.ts';
@@ -69,7 +69,18 @@ export function createDirectory(parent: string, neededBytes: number, leftovers: 
   return directory;
 }
 
-const warmUpSeconds = 3;
+/**
+ * So many requests that whoever is compiled while running has been: at queue 1 the seconds of a row are too few for that, and
+ * its first rounds would be slower than all that follow.
+ */
+const toBeCompiled: Work = {
+  name: 'warm-up',
+  work: 'randwrite',
+  blockBytes: 4096,
+  depth: 32,
+  flushEach: false,
+};
+const toBeCompiledSeconds = 3;
 
 export async function startFilled(
   present: Lineup['present'],
@@ -86,7 +97,7 @@ export async function startFilled(
   const { sizeBytes } = place;
   for (const { uri } of field.contenders) {
     await run('fio', fillArguments({ uri, sizeBytes }));
-    await run('fio', warmUpArguments({ uri, seconds: warmUpSeconds, sizeBytes }));
+    await run('fio', fioArguments(toBeCompiled, { uri, seconds: toBeCompiledSeconds, sizeBytes }));
   }
   return field;
 }

@@ -27,6 +27,13 @@ export const commonFlags: Readonly<Record<string, FlagSpec>> = {
   help: { type: 'switch', help: 'print this' },
 };
 
+/** For help: a line each. */
+export function flagLines(flags: Readonly<Record<string, FlagSpec>>): string[] {
+  return Object.entries(flags).map(
+    ([flag, { type, help }]) => `  --${flag} ${type === 'switch' ? ' ' : ''}${help}`,
+  );
+}
+
 /** Throws UsageError for what is not known or lacks its value. */
 export function readArguments(
   verb: string,

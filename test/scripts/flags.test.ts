@@ -23,17 +23,17 @@ for (const [file, name, wrongNumber] of [
   ['sim.ts', 'lockstep sim', ['--seeds', 'x']],
   ['torture.ts', 'lockstep torture', ['--cycles', '0']],
   ['growth.ts', 'growth', ['--minutes', 'x']],
-  ['resync-bench.ts', 'resync-bench', ['--rounds', '-1']],
+  ['resync-bench.ts', 'resync-bench', ['--rounds', '0']],
   ['measure.ts', 'measure', ['--seconds', '1.5']],
-  ['sim-planted.ts', 'sim-planted', ['--threads', '']],
+  ['sim-planted.ts', 'sim-planted', ['--threads', '0']],
 ] as const) {
   test(`${file}: an unknown flag is misuse, and the answer names those that there are`, async (t) => {
     const { status, stdout, stderr } = await runScript(file, ['--nonsense']);
     t.is(status, 2, stderr);
     t.is(stdout, '');
     t.true(stderr.startsWith(`${name}: `), stderr);
-    t.regex(stderr, /'--nonsense'/);
-    t.true(stderr.includes(`\n  ${wrongNumber[0]} VALUE  `), stderr);
+    t.regex(stderr, /unknown flag --nonsense/);
+    t.true(stderr.includes(`\n  ${wrongNumber[0]} N  `), stderr);
     t.notRegex(stderr, /\n +at /, 'no stack trace');
   });
 
@@ -46,6 +46,6 @@ for (const [file, name, wrongNumber] of [
   test(`${file}: --help lists its flags`, async (t) => {
     const { status, stdout, stderr } = await runScript(file, ['--help']);
     t.is(status, 0, stderr);
-    t.true(stdout.includes(`\n  ${wrongNumber[0]} VALUE  `), stdout);
+    t.true(stdout.includes(`\n  ${wrongNumber[0]} N  `), stdout);
   });
 }
